@@ -1,0 +1,162 @@
+"""Consuming events: poll, decode, handle, commit, in that order, so that nothing is skipped when a process dies."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.errors import CommitFailedError, KafkaError
+
+from streaming.codec import FromTheFuture, Undecodable, decode
+from streaming.config import KafkaSettings, client_options
+from streaming.events import Event
+from streaming.producer import BrokerUnavailable
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An event with its place in the log, `appended_at` in ms UTC; `event` is None for the tombstone of a compacted key."""
+
+    event: Event | None
+    key: bytes | None
+    topic: str
+    partition: int
+    offset: int
+    appended_at: int
+
+
+@dataclass(frozen=True)
+class ConsumerSpec:
+    """What is consumed and how much at once."""
+
+    topics: Sequence[str]
+    group: str
+    max_records: int = 5_000
+    poll_ms: int = 100
+
+
+@dataclass
+class ConsumerCounts:
+    """What a consumer has seen so far; `undecodable` records are dead-lettered by the lander, and skipped elsewhere."""
+
+    handled: int = 0
+    undecodable: int = 0
+    positions: dict[tuple[str, int], int] = field(default_factory=dict)
+
+
+Handler = Callable[[list[Received]], None]
+
+
+def consume(
+    kafka: KafkaSettings,
+    spec: ConsumerSpec,
+    handle: Handler,
+    stop: threading.Event,
+    counts: ConsumerCounts | None = None,
+) -> None:
+    """Run a member of a consumer group until `stop` is set: offsets are committed only after `handle` returned.
+
+    What `handle` raises ends the consumer with nothing committed, so the records come again.
+    Raises BrokerUnavailable when no broker answers.
+    """
+    counts = counts if counts is not None else ConsumerCounts()
+    consumer = _connect(kafka, spec)
+    try:
+        consumer.subscribe(topics=list(spec.topics), listener=_LogRebalance())
+        while not stop.is_set():
+            received = _decoded(consumer.poll(timeout_ms=spec.poll_ms, max_records=spec.max_records), counts)
+            if received:
+                handle(received)
+            _commit(consumer)
+            counts.handled += len(received)
+    finally:
+        consumer.close()
+
+
+def tail(
+    kafka: KafkaSettings,
+    topics: Sequence[str],
+    handle: Handler,
+    stop: threading.Event,
+    caught_up: threading.Event,
+    counts: ConsumerCounts | None = None,
+) -> None:
+    """Read topics from their first record and then follow them, outside any group, until `stop` is set.
+
+    For state that each process keeps by itself. `caught_up` is set once everything that the topics held at the start
+    was handled. Raises BrokerUnavailable when no broker answers.
+    """
+    counts = counts if counts is not None else ConsumerCounts()
+    spec = ConsumerSpec(topics=topics, group="", max_records=20_000)
+    consumer = _connect(kafka, spec)
+    try:
+        partitions = [
+            TopicPartition(topic, p) for topic in topics for p in sorted(consumer.partitions_for_topic(topic) or ())
+        ]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        ends = consumer.end_offsets(partitions)
+        while not stop.is_set():
+            if not caught_up.is_set() and all(consumer.position(p) >= ends[p] for p in partitions):
+                caught_up.set()
+            received = _decoded(consumer.poll(timeout_ms=spec.poll_ms, max_records=spec.max_records), counts)
+            if received:
+                handle(received)
+                counts.handled += len(received)
+    finally:
+        consumer.close()
+
+
+def _connect(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
+    try:
+        return KafkaConsumer(
+            **client_options(kafka),
+            group_id=spec.group or None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=20,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=3_000,
+            bootstrap_timeout_ms=5_000,
+            reconnect_backoff_max_ms=1_000,
+            allow_auto_create_topics=False,
+        )
+    except KafkaError as error:
+        raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
+
+
+def _decoded(polled: dict[TopicPartition, list[object]], counts: ConsumerCounts) -> list[Received]:
+    return [received for records in polled.values() for received in _decode_all(records, counts)]
+
+
+def _decode_all(records: list[object], counts: ConsumerCounts) -> Iterator[Received]:
+    for record in records:
+        topic, partition, offset = record.topic, record.partition, record.offset  # type: ignore[attr-defined]
+        key, value, appended_at = record.key, record.value, record.timestamp  # type: ignore[attr-defined]
+        counts.positions[topic, partition] = offset + 1
+        try:
+            event = None if value is None else decode(value)
+        except (Undecodable, FromTheFuture) as error:
+            counts.undecodable += 1
+            _log.warning("skipped %s-%d@%d, the lander keeps it: %s", topic, partition, offset, error)
+            continue
+        yield Received(event, key, topic, partition, offset, appended_at)
+
+
+def _commit(consumer: KafkaConsumer) -> None:
+    try:
+        consumer.commit()
+    except CommitFailedError:
+        # The group moved on while we worked: the new owner reads the same records again, which handlers must bear.
+        _log.warning("offsets were not committed, the partitions have another owner now")
+
+
+class _LogRebalance(ConsumerRebalanceListener):
+    def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
+        _log.info("partitions revoked: %s", revoked)
+
+    def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
+        _log.info("partitions assigned: %s", assigned)

@@ -1,0 +1,159 @@
+"""The events: everything that can happen, as a closed union with one wire format (JSON, tagged by `type`).
+
+Times are epoch milliseconds UTC. Changes are additive; `schema_version` is the major version of an event's meaning.
+Golden files of every released version live in `tests/contracts/golden`.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from streaming.ids import RequestId
+
+SCHEMA_VERSION = 1
+
+_MAX_ID = 200
+_MAX_MS = 253_402_300_799_999  # the last millisecond of the year 9999
+
+Id = Annotated[str, Meta(min_length=1, max_length=_MAX_ID)]
+Millis = Annotated[int, Meta(ge=0, le=_MAX_MS)]
+ShortText = Annotated[str, Meta(max_length=500)]
+LongText = Annotated[str, Meta(max_length=20_000)]
+Attributes = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=100)], ShortText | float | bool], Meta(max_length=100)
+]
+Categories = Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=50)]
+
+
+class Kind(StrEnum):
+    """What a user did with an item."""
+
+    VIEW = "view"
+    CLICK = "click"
+    LIKE = "like"
+    RATING = "rating"
+    PURCHASE = "purchase"
+    SKIP = "skip"
+    HIDE = "hide"
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether the act says that the user does not want the item."""
+        return self in (Kind.SKIP, Kind.HIDE)
+
+
+class Envelope(Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field="type"):
+    """What every event carries.
+
+    `happened_at` is the event's own time and decides everywhere; `received_at` is when Flywheel first saw it.
+    `source_time` is the original time of a replayed event whose times were shifted.
+    """
+
+    event_id: Id
+    happened_at: Millis
+    received_at: Millis
+    producer: Id
+    schema_version: Annotated[int, Meta(ge=1)] = SCHEMA_VERSION
+    source_time: Millis | None = None
+
+
+class ItemUpserted(Envelope, frozen=True, tag="item_upserted"):
+    """An item was added or changed; the newest one per item holds."""
+
+    item_id: Id
+    title: ShortText = ""
+    categories: Categories = []
+    attributes: Attributes = {}
+    text: LongText = ""
+    available_from: Millis | None = None
+    available_until: Millis | None = None
+    hidden: bool = False
+
+
+class ItemRemoved(Envelope, frozen=True, tag="item_removed"):
+    """An item is gone; a null record with the same key follows it."""
+
+    item_id: Id
+
+
+class UserUpserted(Envelope, frozen=True, tag="user_upserted"):
+    """A user was added or changed."""
+
+    user_id: Id
+    attributes: Attributes = {}
+
+
+class UserErased(Envelope, frozen=True, tag="user_erased"):
+    """A user asked to be forgotten."""
+
+    user_id: Id
+
+
+class IdentityLinked(Envelope, frozen=True, tag="identity_linked"):
+    """A guest's session turned out to be a known user."""
+
+    session_id: Id
+    user_id: Id
+
+
+class Interaction(Envelope, frozen=True, tag="interaction"):
+    """A user (or a guest's session) did something with an item; `request_id` and `position` name the slate it answers."""
+
+    item_id: Id
+    kind: Kind
+    user_id: Id | None = None
+    session_id: Id | None = None
+    surface: Id | None = None
+    value: float | None = None
+    request_id: Id | None = None
+    position: Annotated[int, Meta(ge=0, le=10_000)] | None = None
+
+
+class SlateItem(Struct, kw_only=True, frozen=True):
+    """One shown item. `propensity` is the probability of this item at this position given the items above it."""
+
+    item_id: Id
+    position: int
+    score: float
+    propensity: Annotated[float, Meta(gt=0, le=1)]
+    source: Id
+
+
+class LoggedState(Struct, kw_only=True, frozen=True):
+    """The user state that a slate was computed from, newest item last."""
+
+    history: list[Id]
+    features: dict[str, str | float]
+
+
+class Impression(Envelope, frozen=True, tag="impression"):
+    """A slate was answered; its `event_id` is the request's id and `happened_at` our time of answering."""
+
+    surface: Id
+    variant: Id
+    slate: Annotated[list[SlateItem], Meta(max_length=1000)]
+    seed: int
+    user_id: Id | None = None
+    session_id: Id | None = None
+    model_version: Id | None = None
+    fallbacks: list[Id] = []
+    user_state: LoggedState | None = None
+    catalogue_offsets: dict[str, int] = {}
+
+    @property
+    def request_id(self) -> RequestId:
+        """The id that clicks on this slate carry."""
+        return RequestId(self.event_id)
+
+
+class ModelPromoted(Envelope, frozen=True, tag="model_promoted"):
+    """Another model version became the champion."""
+
+    model_version: Id
+    champion_number: Annotated[int, Meta(ge=1)]
+
+
+Event = (
+    ItemUpserted | ItemRemoved | UserUpserted | UserErased | IdentityLinked | Interaction | Impression | ModelPromoted
+)

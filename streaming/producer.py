@@ -1,0 +1,106 @@
+"""Producing events: idempotent, acknowledged by all in-sync replicas, in memory only as far as a bound allows."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from streaming.codec import encode
+from streaming.config import KafkaSettings, client_options
+from streaming.events import Event, ItemRemoved, UserErased
+from streaming.topics import Topics, key_of
+
+_IN_FLIGHT = 20_000
+
+Acknowledged = dict[tuple[str, int], int]
+"""Acknowledged records by (topic, partition)."""
+
+
+class BrokerUnavailable(ConnectionError):
+    """No broker answered."""
+
+
+class NotDurable(RuntimeError):
+    """An event was not acknowledged by all in-sync replicas."""
+
+
+class EventProducer:
+    """Sends events to their topics under their keys. Safe to share between threads."""
+
+    def __init__(self, kafka: KafkaSettings, topics: Topics, *, delivery_timeout_ms: int = 30_000) -> None:
+        """Connect; raises BrokerUnavailable when no broker answers within a few seconds."""
+        self._topics = topics
+        self._delivery_timeout_s = delivery_timeout_ms / 1000
+        try:
+            self._producer = KafkaProducer(
+                **client_options(kafka),
+                acks="all",
+                enable_idempotence=True,
+                compression_type="gzip",
+                linger_ms=5,
+                batch_size=65_536,
+                max_block_ms=2_000,
+                request_timeout_ms=min(10_000, delivery_timeout_ms),
+                delivery_timeout_ms=delivery_timeout_ms,
+                bootstrap_timeout_ms=5_000,
+                reconnect_backoff_max_ms=1_000,
+                allow_auto_create_topics=False,
+            )
+        except KafkaError as error:
+            raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
+
+    def send(self, event: Event) -> Any:
+        """Queue one event and return kafka-python's future of its topic, partition and offset.
+
+        An `ItemRemoved` or `UserErased` is followed by the null record that lets compaction drop the key; the future is
+        that of the event. Raises NotDurable when the topic cannot be reached.
+        """
+        topic, key = self._topics.of(event), key_of(event)
+        try:
+            future = self._producer.send(topic, value=encode(event), key=key)
+            if isinstance(event, ItemRemoved | UserErased):
+                self._producer.send(topic, value=None, key=key)
+        except KafkaError as error:
+            raise NotDurable(f"the event could not be queued for topic {topic!r}: {error}") from error
+        return future
+
+    def publish(self, events: Iterable[Event], progress: Callable[[int], None] | None = None) -> Acknowledged:
+        """Send events and wait until every one is acknowledged; returns the counts by topic and partition.
+
+        `progress` is told how many events were acknowledged since it was last told.
+        Raises NotDurable at the first event that is not acknowledged.
+        """
+        acknowledged: Counter[tuple[str, int]] = Counter()
+        waiting: deque[Any] = deque()
+        for event in events:
+            waiting.append(self.send(event))
+            if len(waiting) >= _IN_FLIGHT:
+                self._settle(waiting, _IN_FLIGHT // 2, acknowledged, progress)
+        self._settle(waiting, len(waiting), acknowledged, progress)
+        return dict(acknowledged)
+
+    def flush(self) -> None:
+        """Wait until everything queued is acknowledged or has failed."""
+        self._producer.flush(timeout=self._delivery_timeout_s)
+
+    def close(self) -> None:
+        """Send what is queued and disconnect."""
+        self._producer.close(timeout=self._delivery_timeout_s)
+
+    def _settle(
+        self,
+        waiting: deque[Any],
+        count: int,
+        acknowledged: Counter[tuple[str, int]],
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        for _ in range(count):
+            try:
+                metadata = waiting.popleft().get(timeout=self._delivery_timeout_s)
+            except KafkaError as error:
+                raise NotDurable(f"an event was not acknowledged: {error}") from error
+            acknowledged[metadata.topic, metadata.partition] += 1
+        if progress is not None:
+            progress(count)
