@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An event with its place in the log, `appended_at` in ms UTC; `event` is None for the tombstone of a compacted key."""
+    """An event with its place in the log, `appended_at` in ms UTC; `event` is None for a compacted key's tombstone."""
 
     event: Event | None
     key: bytes | None

@@ -98,7 +98,7 @@ class IdentityLinked(Envelope, frozen=True, tag="identity_linked"):
 
 
 class Interaction(Envelope, frozen=True, tag="interaction"):
-    """A user (or a guest's session) did something with an item; `request_id` and `position` name the slate it answers."""
+    """A user (or a guest's session) did something with an item; `request_id` names the slate that it answers."""
 
     item_id: Id
     kind: Kind
