@@ -7,7 +7,7 @@ Golden files of every released version live in `tests/contracts/golden`.
 from enum import StrEnum
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from streaming.ids import RequestId
 
@@ -54,7 +54,8 @@ class Envelope(Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field=
     happened_at: Millis
     received_at: Millis
     producer: Id
-    schema_version: Annotated[int, Meta(ge=1)] = SCHEMA_VERSION
+    # A factory, since `omit_defaults` would leave a plain default off the wire.
+    schema_version: Annotated[int, Meta(ge=1)] = field(default_factory=lambda: SCHEMA_VERSION)
     source_time: Millis | None = None
 
 

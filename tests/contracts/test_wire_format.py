@@ -1,0 +1,98 @@
+"""Golden files: what release 1 wrote, every later release must read, with nothing lost."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from streaming.codec import decode, encode
+from streaming.events import (
+    Event,
+    IdentityLinked,
+    Impression,
+    Interaction,
+    ItemRemoved,
+    ItemUpserted,
+    Kind,
+    LoggedState,
+    ModelPromoted,
+    SlateItem,
+    UserErased,
+    UserUpserted,
+)
+
+GOLDEN = Path(__file__).parent / "golden" / "v1"
+
+ENVELOPE = {
+    "event_id": "0190a6f0-0000-7000-8000-000000000001",
+    "happened_at": 1_767_225_600_123,
+    "received_at": 1_767_225_600_456,
+    "producer": "shop-web",
+}
+ITEM = "boots-42 Größe"
+
+EVENTS: list[Event] = [
+    ItemUpserted(
+        **ENVELOPE,
+        item_id=ITEM,
+        title="Boots",
+        categories=["shoes", "winter"],
+        attributes={"colour": "red", "price": 59.5, "sale": True},
+        text="Warm boots.",
+        available_from=1_767_225_600_000,
+        available_until=1_798_761_600_000,
+        hidden=True,
+    ),
+    ItemRemoved(**ENVELOPE, item_id=ITEM),
+    UserUpserted(**ENVELOPE, user_id="ユーザー 1", attributes={"age": 33.0, "country": "JP"}),
+    UserErased(**ENVELOPE, user_id="ユーザー 1"),
+    IdentityLinked(**ENVELOPE, session_id="s-9", user_id="ユーザー 1"),
+    Interaction(
+        **ENVELOPE,
+        source_time=874_724_710_000,
+        item_id=ITEM,
+        kind=Kind.RATING,
+        user_id="ユーザー 1",
+        session_id="s-9",
+        surface="home",
+        value=4.5,
+        request_id="r-1",
+        position=3,
+    ),
+    Impression(
+        **ENVELOPE,
+        surface="home",
+        variant="champion",
+        slate=[SlateItem(item_id=ITEM, position=0, score=1.25, propensity=0.5, source="sequence")],
+        seed=7,
+        user_id="ユーザー 1",
+        session_id="s-9",
+        model_version="m-1",
+        fallbacks=["popular"],
+        user_state=LoggedState(history=["a", "b"], features={"interactions_total": 2.0, "country": "JP"}),
+        catalogue_offsets={"0": 12, "1": 3},
+    ),
+    ModelPromoted(**ENVELOPE, model_version="m-1", champion_number=4),
+]
+
+
+def golden(event: Event) -> Path:
+    return GOLDEN / f"{event.__struct_config__.tag}.json"
+
+
+def test_every_event_has_a_golden_file() -> None:
+    assert {type(event) for event in EVENTS} == set(Event.__args__)
+    assert {path.stem for path in GOLDEN.glob("*.json")} == {golden(event).stem for event in EVENTS}
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_a_golden_file_decodes_to_its_event(event: Event) -> None:
+    assert decode(golden(event).read_bytes()) == event
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_encodes_to_its_golden_file_and_every_field_is_in_it(event: Event) -> None:
+    written = json.loads(encode(event))
+    assert written == json.loads(golden(event).read_bytes())
+    assert set(written) - {"type"} >= {field.name for field in msgspec.structs.fields(event)} - {"source_time"}
