@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from streaming.errors import FlywheelError
+
 
 class KafkaSettings(BaseModel):
     """Where the Kafka cluster is and how its topics are made.
@@ -30,8 +32,10 @@ class KafkaSettings(BaseModel):
     port: int | None = Field(None, ge=1, le=65535, description="port of the embedded broker; unset = a free one")
 
 
-class BrokerAddressMissing(ValueError):
+class BrokerAddressMissing(FlywheelError):
     """A client was built before the broker's address was known."""
+
+    exit_code = 2
 
 
 def client_options(kafka: KafkaSettings) -> dict[str, Any]:

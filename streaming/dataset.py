@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from streaming.errors import FlywheelError
 from streaming.events import Kind
 from streaming.ids import ItemId, UserId
 
 Attributes = Mapping[str, str | float | bool]
 
 
-class DataSetMissing(RuntimeError):
+class DataSetMissing(FlywheelError):
     """The files of a data set are not on this machine."""
 
 

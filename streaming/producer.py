@@ -9,6 +9,7 @@ from kafka.errors import KafkaError
 
 from streaming.codec import encode
 from streaming.config import KafkaSettings, client_options
+from streaming.errors import FlywheelError
 from streaming.events import Event, ItemRemoved, UserErased
 from streaming.topics import Topics, key_of
 
@@ -18,11 +19,11 @@ Acknowledged = dict[tuple[str, int], int]
 """Acknowledged records by (topic, partition)."""
 
 
-class BrokerUnavailable(ConnectionError):
+class BrokerUnavailable(FlywheelError):
     """No broker answered."""
 
 
-class NotDurable(RuntimeError):
+class NotDurable(FlywheelError):
     """An event was not acknowledged by all in-sync replicas."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from kafka.admin import KafkaAdminClient
 
 from streaming.config import KafkaSettings, client_options
+from streaming.errors import FlywheelError
 from streaming.events import (
     Event,
     IdentityLinked,
@@ -22,7 +23,7 @@ from streaming.namespace import Namespace
 _HOUR_MS = 3_600_000
 
 
-class TopicMismatch(RuntimeError):
+class TopicMismatch(FlywheelError):
     """A topic exists with another number of partitions; growing it would break the order of its keys."""
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import pytest
@@ -97,7 +98,5 @@ def test_what_is_written_is_read_back(event: Interaction) -> None:
 
 @given(st.binary(max_size=300))
 def test_no_bytes_crash_the_decoder(data: bytes) -> None:
-    try:
+    with contextlib.suppress(Undecodable, FromTheFuture):
         decode(data)
-    except (Undecodable, FromTheFuture) as error:
-        assert str(error)

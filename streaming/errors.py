@@ -1,0 +1,10 @@
+"""The base of the errors that a person can act on."""
+
+
+class FlywheelError(Exception):
+    """Something is wrong that a person can mend; the text is one sentence that says what and how.
+
+    The command line prints the text alone and exits with `exit_code`.
+    """
+
+    exit_code = 1
