@@ -1,0 +1,1 @@
+"""The embedded broker, and what every embedded part needs: child processes, Java and jars."""
