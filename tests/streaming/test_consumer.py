@@ -1,0 +1,117 @@
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from kafka import KafkaProducer
+
+from streaming.config import KafkaSettings, client_options
+from streaming.consumer import ConsumerCounts, ConsumerSpec, Received, consume, tail
+from streaming.events import Interaction, Kind
+from streaming.namespace import Namespace
+from streaming.producer import EventProducer
+from streaming.topics import Topics, ensure_topics
+
+
+def interaction(number: int) -> Interaction:
+    return Interaction(
+        event_id=f"e{number}",
+        happened_at=1_700_000_000_000 + number,
+        received_at=1,
+        producer="test",
+        item_id="i",
+        user_id=f"u{number % 5}",
+        kind=Kind.CLICK,
+    )
+
+
+@pytest.fixture
+def topics(broker: KafkaSettings, namespace: Namespace) -> Topics:
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    producer = EventProducer(broker, topics)
+    producer.publish(interaction(number) for number in range(100))
+    producer.close()
+    return topics
+
+
+class Collected:
+    """A handler that keeps what it got and says when it has `wanted` records."""
+
+    def __init__(self, wanted: int, stop: threading.Event) -> None:
+        self.events: list[str] = []
+        self._wanted, self._stop = wanted, stop
+
+    def __call__(self, received: list[Received]) -> None:
+        self.events += [record.event.event_id for record in received if record.event is not None]
+        if len(self.events) >= self._wanted:
+            self._stop.set()
+
+
+def test_a_group_reads_every_event_once_and_continues_where_it_committed(broker: KafkaSettings, topics: Topics) -> None:
+    spec = ConsumerSpec(topics=[topics.interactions], group=f"{topics.namespace}.test")
+    stop = threading.Event()
+    first = Collected(100, stop)
+    consume(broker, spec, first, stop)
+    assert sorted(first.events) == sorted(f"e{number}" for number in range(100))
+
+    producer = EventProducer(broker, topics)
+    producer.publish([interaction(100)])
+    producer.close()
+    stop.clear()
+    second = Collected(1, stop)
+    consume(broker, spec, second, stop)
+    assert second.events == ["e100"]
+
+
+def test_what_a_handler_failed_on_comes_again(broker: KafkaSettings, topics: Topics) -> None:
+    spec = ConsumerSpec(topics=[topics.interactions], group=f"{topics.namespace}.test")
+
+    def fail(received: list[Received]) -> None:
+        raise RuntimeError(f"{len(received)} records could not be stored")
+
+    with pytest.raises(RuntimeError, match="could not be stored"):
+        consume(broker, spec, fail, threading.Event())
+    stop = threading.Event()
+    again = Collected(100, stop)
+    consume(broker, spec, again, stop)
+    assert len(again.events) == 100
+
+
+def test_a_poison_record_does_not_stop_its_partition(broker: KafkaSettings, topics: Topics) -> None:
+    raw = KafkaProducer(**client_options(broker))
+    raw.send(topics.interactions, value=b"\x00 not json", key=b"u0").get(timeout=10)
+    raw.close()
+    producer = EventProducer(broker, topics)
+    producer.publish([interaction(200)])
+    producer.close()
+    stop, counts = threading.Event(), ConsumerCounts()
+    handler = Collected(101, stop)
+    consume(broker, ConsumerSpec(topics=[topics.interactions], group=f"{topics.namespace}.test"), handler, stop, counts)
+    assert "e200" in handler.events
+    assert (counts.handled, counts.undecodable) == (101, 1)
+
+
+def test_a_tail_reads_everything_says_so_and_follows(broker: KafkaSettings, topics: Topics) -> None:
+    stop, caught_up = threading.Event(), threading.Event()
+    handler = Collected(101, stop)
+    with running(lambda: tail(broker, [topics.interactions], handler, stop, caught_up), stop):
+        assert caught_up.wait(30)
+        assert len(handler.events) == 100
+        producer = EventProducer(broker, topics)
+        producer.publish([interaction(100)])
+        producer.close()
+        assert stop.wait(30)
+    assert handler.events[-1] == "e100"
+
+
+@contextmanager
+def running(work: object, stop: threading.Event) -> Iterator[None]:
+    thread = threading.Thread(target=work)  # type: ignore[arg-type]
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()

@@ -1,0 +1,74 @@
+from collections import Counter
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from streaming.codec import decode
+from streaming.config import KafkaSettings, client_options
+from streaming.events import Interaction, ItemRemoved, Kind
+from streaming.namespace import Namespace
+from streaming.producer import BrokerUnavailable, EventProducer
+from streaming.topics import Topics, ensure_topics
+
+
+def interaction(number: int) -> Interaction:
+    return Interaction(
+        event_id=f"e{number}",
+        happened_at=1_700_000_000_000 + number,
+        received_at=1_700_000_000_000,
+        producer="test",
+        item_id=f"i{number % 7}",
+        user_id=f"u{number % 11}",
+        kind=Kind.CLICK,
+    )
+
+
+def records(kafka: KafkaSettings, topic: str) -> list[object]:
+    """Every record of `topic`, read independently of the code under test."""
+    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
+    try:
+        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        ends = consumer.end_offsets(partitions)
+        found: list[object] = []
+        while any(consumer.position(partition) < ends[partition] for partition in partitions):
+            found += [record for batch in consumer.poll(timeout_ms=500).values() for record in batch]
+        return found
+    finally:
+        consumer.close()
+
+
+def test_every_published_event_is_in_kafka_under_its_users_key(broker: KafkaSettings, namespace: Namespace) -> None:
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    events = [interaction(number) for number in range(500)]
+    told: list[int] = []
+    producer = EventProducer(broker, topics)
+    acknowledged = producer.publish(events, told.append)
+    producer.close()
+    found = records(broker, topics.interactions)
+    assert sum(told) == 500
+    assert acknowledged == Counter((record.topic, record.partition) for record in found)
+    assert sorted((decode(record.value) for record in found), key=lambda event: event.happened_at) == events
+    assert all(record.key.decode() == decode(record.value).user_id for record in found)
+    for user in {event.user_id for event in events}:
+        times = [decode(record.value).happened_at for record in found if record.key.decode() == user]
+        assert times == sorted(times)
+
+
+def test_a_removed_item_is_followed_by_a_tombstone(broker: KafkaSettings, namespace: Namespace) -> None:
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    producer = EventProducer(broker, topics)
+    producer.publish([ItemRemoved(event_id="e", happened_at=1, received_at=1, producer="test", item_id="i")])
+    producer.close()
+    first, second = records(broker, topics.items)
+    assert isinstance(decode(first.value), ItemRemoved)
+    assert (second.key, second.value) == (b"i", None)
+
+
+def test_a_broker_that_is_down_is_a_sentence(free_port: int) -> None:
+    nowhere = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port}")
+    with pytest.raises(BrokerUnavailable, match=f"no broker answers at 127.0.0.1:{free_port}"):
+        EventProducer(nowhere, Topics(Namespace("nowhere")))
