@@ -11,10 +11,8 @@ class ServingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs api_keys_file")
-    recommender_port: int | None = Field(
-        None, ge=1, le=65535, description="port of the recommender; unset = a free one"
-    )
-    collector_port: int | None = Field(None, ge=1, le=65535, description="port of the collector; unset = a free one")
+    recommender_port: int | None = Field(None, ge=1, le=65535, description="port of the recommender; unset = any free")
+    collector_port: int | None = Field(None, ge=1, le=65535, description="port of the collector; unset = any free")
     recommender_workers: int = Field(1, ge=1, le=256, description="recommender processes; evaluation needs exactly 1")
     api_keys_file: Path | None = Field(None, description="file of hashed API keys; unset = no keys, loopback only")
 
@@ -23,14 +21,10 @@ class ServingSettings(BaseModel):
     request_deadline_ms: int = Field(5_000, ge=1, description="time for one request, evaluations aside; then 504")
     store_deadline_ms: int = Field(100, ge=1, description="time for reading the user's state; then its fallback")
 
-    impression_queue: int = Field(
-        10_000, ge=1, description="impressions held while Kafka is away; more are lost, counted"
-    )
+    impression_queue: int = Field(10_000, ge=1, description="impressions held while Kafka is away; more are lost")
     acknowledge_deadline_ms: int = Field(4_000, ge=1, description="time for Kafka to acknowledge an event; then 503")
     event_max_age_hours: int = Field(24 * 7, ge=1, description="oldest happened_at that the collector accepts")
     event_max_ahead_seconds: int = Field(300, ge=0, description="how far ahead of our clock happened_at may be")
 
-    champion_poll_seconds: float = Field(
-        10.0, gt=0, description="how often the champion is looked up, announcements aside"
-    )
+    champion_poll_seconds: float = Field(10.0, gt=0, description="how often the champion is looked up")
     evaluation_ttl_seconds: int = Field(1_800, ge=1, description="an evaluation that is not used is dropped after this")

@@ -1,0 +1,148 @@
+"""API keys: who may call which route. Keys are random and long, so their plain SHA-256 is what the file holds."""
+
+import hashlib
+import ipaddress
+import logging
+import secrets
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from services.api.problems import ProblemError, problem
+from services.settings_serving import ServingSettings
+from streaming.errors import FlywheelError
+from streaming.namespace import Namespace
+
+_log = logging.getLogger(__name__)
+_PREFIX = "fw_"
+
+
+class Scope(StrEnum):
+    """What a key allows; `admin` allows everything."""
+
+    RECOMMEND = "recommend"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of the key file: the holder's name, the key's SHA-256 in hex, what it allows and where."""
+
+    name: str
+    sha256: str
+    scopes: list[Scope]
+    namespace: str
+
+    def allows(self, scope: Scope) -> bool:
+        """Whether the key may call routes of `scope`."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    keys: list[KeyEntry]
+
+
+class KeysRequired(FlywheelError):
+    """The services would listen beyond this machine without keys."""
+
+    exit_code = 2
+
+
+class KeyFileBroken(FlywheelError):
+    """The key file cannot be read."""
+
+    exit_code = 2
+
+
+def new_key(name: str, scopes: list[Scope], namespace: Namespace) -> tuple[str, KeyEntry]:
+    """Make a key: the text to hand to its holder, which is stored nowhere, and its entry for the key file."""
+    key = _PREFIX + secrets.token_urlsafe(32)
+    return key, KeyEntry(name, _digest(key), scopes, namespace)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is an address that only this machine can reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_open_bind(serving: ServingSettings) -> None:
+    """Raise KeysRequired when the host is not loopback and no key file is set."""
+    if serving.api_keys_file is None and not is_loopback(serving.host):
+        raise KeysRequired(
+            f"serving.host {serving.host!r} can be reached from other machines: set FLYWHEEL_SERVING__API_KEYS_FILE, "
+            "or listen on 127.0.0.1"
+        )
+
+
+class Gate:
+    """Decides whether a request may pass. The key file is read again when it changes; a broken one leaves the old."""
+
+    def __init__(self, file: Path | None, namespace: Namespace, clock: Callable[[], float]) -> None:
+        """Read the file; raises KeyFileBroken. Without a file everybody on this machine may do everything."""
+        self._file = file
+        self._namespace = namespace
+        self._clock = clock
+        self._looked_at = clock()
+        self._stamp = 0
+        self._keys: dict[str, KeyEntry] = {}
+        if file is not None:
+            self._stamp = _stamp(file)
+            self._keys = self._read(file)
+
+    def admit(self, authorization: str | None, scope: Scope | None, reached: str) -> None:
+        """Raise a 401 or 403 problem unless the header's key allows `scope`; None is any valid key.
+
+        `reached` is the address of ours that the request came in by.
+        """
+        if self._file is None:
+            if not is_loopback(reached):
+                raise ProblemError(
+                    problem(403, "keys-required", "Without API keys only requests over loopback are answered.")
+                )
+            return
+        self._refresh(self._file)
+        scheme, _, key = (authorization or "").partition(" ")
+        entry = self._keys.get(_digest(key.strip())) if scheme.lower() == "bearer" else None
+        if entry is None:
+            raise ProblemError(
+                problem(401, "key-missing", "Send a valid API key as `Authorization: Bearer KEY`."),
+                {"www-authenticate": "Bearer"},
+            )
+        if scope is not None and not entry.allows(scope):
+            raise ProblemError(problem(403, "scope-missing", f"The key does not have the scope {scope.value!r}."))
+
+    def _refresh(self, file: Path) -> None:
+        if self._clock() - self._looked_at < 1.0:
+            return
+        self._looked_at = self._clock()
+        try:
+            stamp = _stamp(file)
+            if stamp != self._stamp:
+                self._keys, self._stamp = self._read(file), stamp
+        except KeyFileBroken as error:
+            _log.error("the old keys stay valid: %s", error)
+
+    def _read(self, file: Path) -> dict[str, KeyEntry]:
+        try:
+            entries = msgspec.json.decode(file.read_bytes(), type=_KeyFile).keys
+        except (OSError, msgspec.DecodeError) as error:
+            raise KeyFileBroken(f"serving.api_keys_file {str(file)!r} cannot be read: {error}") from error
+        return {entry.sha256: entry for entry in entries if entry.namespace == self._namespace}
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _stamp(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError as error:
+        raise KeyFileBroken(f"serving.api_keys_file {str(file)!r} cannot be read: {error}") from error

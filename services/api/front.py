@@ -1,0 +1,177 @@
+"""The ASGI front: Flywheel's routes are answered here, BentoML's own (probe, metrics, index page) behind it.
+
+BentoML's per-request middlewares cost several times what a recommendation does, and their timeout timers are never
+cancelled, which grows the heap that each garbage collection walks. So the front does what they would: limits, deadline,
+key check, metrics labelled by route, and problems for everything that goes wrong.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from services.api.auth import Gate
+from services.api.openapi import document
+from services.api.problems import MEDIA_TYPE, Problem, ProblemError, problem
+from services.api.routes import Call, Reply, Route, Router
+from services.metrics import HttpMetrics
+from services.settings_serving import ServingSettings
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_OPEN_BEHIND = frozenset({"/", "/livez", "/healthz"})
+_ASSETS = "/static_content/"
+_METRICS = "/metrics"
+_DRAINED = 64 * 1024 * 1024  # bytes of a refused body that are read and dropped, so that its sender reads the answer
+
+
+class Application(Protocol):
+    """What a service offers to its front."""
+
+    title: str
+    serving: ServingSettings
+    gate: Gate
+    http_metrics: HttpMetrics
+
+    def routes(self) -> Sequence[Route]:
+        """Return the routes."""
+
+    def refresh_metrics(self) -> None:
+        """Set the gauges that are read off the state when /metrics is asked for."""
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was read."""
+
+
+class Front:
+    """Answers the application's routes; hands probes, metrics and the index page to BentoML's app."""
+
+    def __init__(self, behind: AsgiApp) -> None:
+        self._behind = behind
+        self._application: Application | None = None
+        self._router = Router(())
+        self._in_flight = 0
+
+    def open(self, application: Application) -> None:
+        """Answer for `application` from now on."""
+        routes = [*application.routes()]
+        docs = document(application.title, routes)
+
+        async def answer_docs(_: Call) -> Reply:
+            return Reply(docs)
+
+        routes.append(Route("GET", "/docs.json", "The OpenAPI document.", answer_docs, {200: type(docs)}))
+        self._router = Router(routes)
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection event, as ASGI asks."""
+        if scope["type"] != "http" or self._application is None:
+            await self._behind(scope, receive, send)
+            return
+        path = scope["path"]
+        if path in _OPEN_BEHIND or path.startswith(_ASSETS):
+            await self._behind(scope, receive, send)
+            return
+        started = time.perf_counter()
+        application = self._application
+        label = "unmatched"
+        try:
+            if path == _METRICS:
+                application.gate.admit(_header(scope, b"authorization"), None, _reached(scope))
+                application.refresh_metrics()
+                await self._behind(scope, receive, send)
+                return
+            route, values = self._router.match(scope["method"], scope["raw_path"].partition(b"?")[0])
+            label = route.path
+            reply = await self._reply(application, route, values, (scope, receive))
+        except ProblemError as error:
+            reply = Reply(error.problem, error.problem.status, error.headers)
+        except ClientGone:
+            return
+        except Exception:
+            detail = "Something went wrong on our side; the log has the details."
+            await _send(send, Reply(problem(500, "internal-error", detail), 500))
+            application.http_metrics.answered(label, scope["method"], 500, time.perf_counter() - started)
+            raise  # the server logs it
+        await _send(send, reply)
+        application.http_metrics.answered(label, scope["method"], reply.status, time.perf_counter() - started)
+
+    async def _reply(
+        self, application: Application, route: Route, values: Mapping[str, str], request: tuple[Scope, Receive]
+    ) -> Reply:
+        scope, receive = request
+        serving = application.serving
+        if route.scope is not None:
+            application.gate.admit(_header(scope, b"authorization"), route.scope, _reached(scope))
+        if self._in_flight >= serving.max_in_flight:
+            raise ProblemError(
+                problem(429, "too-many-requests", "More requests are in progress than this process takes."),
+                {"retry-after": "1"},
+            )
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout(serving.request_deadline_ms / 1000 if route.has_deadline else None):
+                data = await _read_body(receive, serving.max_body_bytes)
+                return await route.handle(Call(_decode(route, scope, data), values))
+        except TimeoutError as error:
+            detail = f"The request took longer than {serving.request_deadline_ms} ms."
+            raise ProblemError(problem(504, "deadline-exceeded", detail)) from error
+        finally:
+            self._in_flight -= 1
+
+
+def _decode(route: Route, scope: Scope, data: bytes) -> Any:
+    if route.decode is None:
+        return None
+    media_type = (_header(scope, b"content-type") or "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        # A web page can post text to loopback without asking, but not JSON.
+        raise ProblemError(problem(415, "unsupported-media-type", "Send the body as `Content-Type: application/json`."))
+    return route.decode(data)
+
+
+async def _read_body(receive: Receive, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= limit:
+            chunks.append(chunk)
+        if size > _DRAINED or not message.get("more_body", False):
+            break
+    if size > limit:
+        raise ProblemError(problem(413, "body-too-large", f"The body is larger than {limit} bytes."))
+    return b"".join(chunks)
+
+
+async def _send(send: Send, reply: Reply) -> None:
+    body = b"" if reply.body is None else msgspec.json.encode(reply.body)
+    media_type = MEDIA_TYPE if isinstance(reply.body, Problem) else "application/json"
+    headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
+    headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
+
+
+def _reached(scope: Scope) -> str:
+    server = scope.get("server")
+    return str(server[0]) if server else ""

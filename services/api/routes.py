@@ -1,0 +1,108 @@
+"""Routes as data: what they take, what they answer, who may call them and which function does it."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from services.api.auth import Scope
+from services.api.problems import ProblemError, field_error, invalid, malformed, problem
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that passed the front: its decoded body and the values in its path."""
+
+    body: Any
+    path: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a handler answers."""
+
+    body: msgspec.Struct | None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route of the API.
+
+    `body` is the type of the request's body, None for no body; `answers` the types by status. `decode` turns the bytes
+    into what the handler gets. A route without scope needs no key.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handle: Handler
+    answers: Mapping[int, Any]
+    scope: Scope | None = None
+    body: Any = None
+    decode: Callable[[bytes], Any] | None = None
+    has_deadline: bool = True
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names in the path."""
+        return [segment[1:-1] for segment in self.path.split("/") if segment.startswith("{")]
+
+
+def decode_json(data: bytes, kind: Any) -> Any:
+    """Decode a body strictly; raises a problem of status 400 for what is no JSON and 422 with the field at fault."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise invalid([field_error(error)]) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(str(error)) from error
+
+
+class Router:
+    """Finds the route of a request. Paths are matched segment by segment, so an id may hold any character."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes: dict[int, list[tuple[list[str], Route]]] = {}
+        for route in routes:
+            segments = route.path.split("/")
+            self._routes.setdefault(len(segments), []).append((segments, route))
+
+    def match(self, method: str, raw_path: bytes) -> tuple[Route, dict[str, str]]:
+        """Return the route and the values in the path; raises a 404 or 405 problem."""
+        segments = _segments(raw_path)
+        allowed = []
+        for template, route in self._routes.get(len(segments), ()):
+            values = _bind(template, segments)
+            if values is None:
+                continue
+            if route.method == method:
+                return route, values
+            allowed.append(route.method)
+        if allowed:
+            detail = f"This path takes {', '.join(sorted(allowed))}."
+            raise ProblemError(problem(405, "method-not-allowed", detail), {"allow": ", ".join(sorted(allowed))})
+        raise ProblemError(problem(404, "no-such-route", "There is no such route; /docs.json lists them all."))
+
+
+def _segments(raw_path: bytes) -> list[str]:
+    try:
+        return [unquote(segment, errors="strict") for segment in raw_path.decode("ascii").split("/")]
+    except UnicodeDecodeError as error:
+        raise ProblemError(problem(400, "malformed-path", "The path is not percent-encoded UTF-8.")) from error
+
+
+def _bind(template: list[str], segments: list[str]) -> dict[str, str] | None:
+    values = {}
+    for expected, found in zip(template, segments, strict=True):
+        if expected.startswith("{"):
+            values[expected[1:-1]] = found
+        elif expected != found:
+            return None
+    return values

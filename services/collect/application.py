@@ -1,0 +1,127 @@
+"""The collector's routes: every one turns a body into events and answers what became of each."""
+
+import asyncio
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from services.api import schemas
+from services.api.auth import Gate, Scope
+from services.api.problems import FieldError, invalid, unavailable
+from services.api.routes import Call, Reply, Route
+from services.api.schemas import Accepted, Ready, Result
+from services.collect.durable import BrokerCheck, BrokerDown, DurableSender
+from services.collect.intake import Clerk, Shape, shapes
+from services.metrics import CollectorMetrics, HttpMetrics
+from services.settings_serving import ServingSettings
+from streaming.events import Event
+
+_RETRY_AFTER_S = 2
+_MAX_ID = 200
+_ANSWERS = {200: Accepted, 207: Accepted}
+
+
+class Collector:
+    """Accepts events, items, users and identities. Acknowledged means: in Kafka, on all in-sync replicas."""
+
+    title = "Flywheel collector"
+
+    def __init__(
+        self,
+        serving: ServingSettings,
+        gate: Gate,
+        clerk: Clerk,
+        kafka: tuple[DurableSender, BrokerCheck],
+        metrics: tuple[HttpMetrics, CollectorMetrics],
+    ) -> None:
+        self.serving = serving
+        self.gate = gate
+        self.http_metrics, self._metrics = metrics
+        self._clerk = clerk
+        self._sender, self._check = kafka
+
+    def routes(self) -> Sequence[Route]:
+        """Return the routes."""
+        shape = shapes(self._clerk)
+        return [
+            self._intake("/v1/events", "Collect interactions.", shape["events"], schemas.EventBatch),
+            self._intake("/v1/items", "Add or change items.", shape["items"], schemas.ItemBatch),
+            self._intake("/v1/users", "Add or change users.", shape["users"], schemas.UserBatch),
+            self._intake("/v1/identities", "Join sessions to users.", shape["identities"], schemas.IdentityBatch),
+            Route(
+                "DELETE",
+                "/v1/items/{item_id}",
+                "Take an item out of the catalogue.",
+                self._remove_item,
+                {200: Accepted},
+                Scope.WRITE,
+            ),
+            Route("GET", "/readyz", "Whether events can be accepted.", self._ready, {200: Ready, 503: Ready}),
+        ]
+
+    def refresh_metrics(self) -> None:
+        """Set the gauges."""
+        self._metrics.connected(self._sender.connected)
+
+    def _intake(self, path: str, summary: str, shape: Shape, batch: Any) -> Route:
+        return Route(
+            "POST",
+            path,
+            summary,
+            functools.partial(self._accept, shape.plural),
+            _ANSWERS,
+            Scope.WRITE,
+            body=shape.one | batch,
+            decode=shape.parts,
+        )
+
+    async def _accept(self, kind: str, call: Call) -> Reply:
+        parts: list[Event | FieldError] = call.body
+        errors = [part for part in parts if isinstance(part, FieldError)]
+        self._metrics.settled(kind, "rejected", len(errors))
+        if len(errors) == len(parts):
+            raise invalid(errors)
+        results = await self._send(kind, parts)
+        accepted = sum(result.status == "accepted" for result in results)
+        return Reply(Accepted(accepted=accepted, results=results), 207 if errors else 200)
+
+    async def _remove_item(self, call: Call) -> Reply:
+        item_id = call.path["item_id"]
+        if not 1 <= len(item_id) <= _MAX_ID:
+            raise invalid([FieldError("item_id", f"must have 1 to {_MAX_ID} characters")])
+        results = await self._send("removals", [self._clerk.removal(item_id)])
+        return Reply(Accepted(accepted=1, results=results))
+
+    async def _send(self, kind: str, parts: Sequence[Event | FieldError]) -> list[Result]:
+        """Send the events among `parts`; raises a 503 problem with the results when one is not durable."""
+        events = [part for part in parts if not isinstance(part, FieldError)]
+        started = time.perf_counter()
+        try:
+            durable = await self._sender.send(events)
+        except BrokerDown as error:
+            self._metrics.settled(kind, "not_durable", len(events))
+            raise unavailable("Kafka does not answer; nothing was accepted.", _RETRY_AFTER_S) from error
+        self._metrics.acknowledged(time.perf_counter() - started)
+        outcome = iter(durable)
+        results = [_rejected(part) if isinstance(part, FieldError) else _sent(part, next(outcome)) for part in parts]
+        accepted = sum(durable)
+        self._metrics.settled(kind, "accepted", accepted)
+        self._metrics.settled(kind, "not_durable", len(events) - accepted)
+        if accepted < len(events):
+            detail = f"Kafka acknowledged {accepted} of {len(events)} events in time; send the others again."
+            raise unavailable(detail, _RETRY_AFTER_S, results)
+        return results
+
+    async def _ready(self, _: Call) -> Reply:
+        checks = {"broker": await asyncio.to_thread(self._check.passes), "producer": self._sender.connected}
+        ready = all(checks.values())
+        return Reply(Ready(ready=ready, checks=checks), 200 if ready else 503)
+
+
+def _rejected(error: FieldError) -> Result:
+    return Result(status="rejected", errors=[error])
+
+
+def _sent(event: Event, durable: bool) -> Result:
+    return Result(status="accepted" if durable else "not_durable", event_id=event.event_id)
