@@ -18,6 +18,7 @@ from streaming.embedded.jars import broker_jars
 from streaming.embedded.java import java
 from streaming.embedded.ports import LOOPBACK, choose_port
 from streaming.embedded.process import ChildProcess, Command
+from streaming.errors import FlywheelError
 
 _READY_TOPIC = "_ready"
 _START_TIMEOUT_S = 120
@@ -32,11 +33,13 @@ appender.console.layout.pattern=%d %p %m (%c)%n
 """
 
 
-class BrokerNotEmbeddable(ValueError):
+class BrokerNotEmbeddable(FlywheelError):
     """The settings ask of the embedded broker what one plain node on loopback cannot do."""
 
+    exit_code = 2
 
-class BrokerNotFormatted(RuntimeError):
+
+class BrokerNotFormatted(FlywheelError):
     """Kafka's storage tool could not prepare the data folder."""
 
 

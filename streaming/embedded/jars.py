@@ -19,17 +19,18 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from streaming.embedded.java import java, trust_store_options
+from streaming.errors import FlywheelError
 
 _SETTINGS = """<ivysettings><settings defaultResolver="central"/><resolvers>
 <ibiblio name="central" m2compatible="true" usepoms="false"/></resolvers></ivysettings>"""
 _RETRIEVE = "[organisation]/[module]/[revision]/[artifact]-[revision].[ext]"
 
 
-class CorruptJar(RuntimeError):
+class CorruptJar(FlywheelError):
     """A jar is not the one that this release was built with."""
 
 
-class JarsUnavailable(RuntimeError):
+class JarsUnavailable(FlywheelError):
     """Jars that are not in the cache could not be fetched."""
 
 

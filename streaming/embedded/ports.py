@@ -2,11 +2,15 @@
 
 import socket
 
+from streaming.errors import FlywheelError
+
 LOOPBACK = "127.0.0.1"
 
 
-class PortBusy(RuntimeError):
+class PortBusy(FlywheelError):
     """A configured port is in use by another program."""
+
+    exit_code = 2
 
 
 def choose_port(configured: int | None, setting: str) -> int:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from streaming.errors import FlywheelError
+
 _POLL_S = 0.05
 _LOG_LIMIT_BYTES = 20_000_000
 _TAIL_BYTES = 65_536
@@ -27,11 +29,11 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
-class ChildDied(RuntimeError):
+class ChildDied(FlywheelError):
     """A child process ended by itself; the message ends with the last lines of its log."""
 
 
-class ChildNotReady(RuntimeError):
+class ChildNotReady(FlywheelError):
     """A child process was not ready in time; the message ends with the last lines of its log."""
 
 
