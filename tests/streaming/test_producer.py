@@ -68,7 +68,7 @@ def test_a_removed_item_is_followed_by_a_tombstone(broker: KafkaSettings, namesp
     assert (second.key, second.value) == (b"i", None)
 
 
-def test_a_broker_that_is_down_is_a_sentence(free_port: int) -> None:
-    nowhere = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port}")
-    with pytest.raises(BrokerUnavailable, match=f"no broker answers at 127.0.0.1:{free_port}"):
+def test_a_broker_that_is_down_is_a_sentence(free_tcp_port: int) -> None:
+    nowhere = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_tcp_port}")
+    with pytest.raises(BrokerUnavailable, match=f"no broker answers at 127.0.0.1:{free_tcp_port}"):
         EventProducer(nowhere, Topics(Namespace("nowhere")))
