@@ -1,0 +1,1 @@
+"""The commands of `flywheel`, a file for each kind of work."""
