@@ -5,6 +5,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from streaming.errors import FlywheelError
+
 
 class LakeSettings(BaseModel):
     """Where the lake's catalogue and files are, and how Spark runs.
@@ -64,7 +66,7 @@ class StoreSettings(BaseModel):
         return self.model_copy(update={"registry": self.registry or str((home / "feast").absolute())})
 
 
-class PlaceMissing(ValueError):
+class PlaceMissing(FlywheelError):
     """A place that the settings leave to the composition root was not filled in."""
 
 
@@ -77,4 +79,4 @@ def require(value: str | None, name: str) -> str:
 
 def store_url(store: StoreSettings) -> str:
     """Return the online store's URL; raises PlaceMissing when no store is known."""
-    return require(store.redis_url and store.redis_url.get_secret_value(), "store.redis_url")
+    return require(store.redis_url.get_secret_value() if store.redis_url else None, "store.redis_url")

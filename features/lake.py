@@ -1,0 +1,205 @@
+"""The lake's tables: what columns they have, how they are laid out, and how they come to be."""
+
+from dataclasses import dataclass
+
+from pyspark.sql import SparkSession
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DataType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+from features.spark import CATALOG
+from streaming.namespace import Namespace
+
+_TEXT, _TIME, _INT, _LONG, _REAL, _FLAG = (
+    StringType(),
+    TimestampType(),
+    IntegerType(),
+    LongType(),
+    DoubleType(),
+    BooleanType(),
+)
+
+
+def _columns(**types: DataType) -> StructType:
+    return StructType([StructField(name, kind) for name, kind in types.items()])
+
+
+_ENVELOPE = _columns(
+    event_id=_TEXT, happened_at=_TIME, received_at=_TIME, source_time=_TIME, producer=_TEXT, schema_version=_INT
+)
+COORDINATES = _columns(topic=_TEXT, partition=_INT, offset=_LONG, appended_at=_TIME)
+
+_SLATE_ITEM = _columns(item_id=_TEXT, position=_INT, score=_REAL, propensity=_REAL, source=_TEXT)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: `columns` without the Kafka coordinates that landed tables carry besides."""
+
+    name: str
+    columns: StructType
+    partitioning: str | None = None
+    landed: bool = False
+
+    def schema(self) -> StructType:
+        """Return all columns."""
+        return StructType([*self.columns.fields, *(COORDINATES.fields if self.landed else [])])
+
+
+# Months, not days: 90,000 events of 215 days made 215 files and 4 times the landing time, and every read opened them
+# all. The day still decides what is a duplicate; a busy lake can move to days at any time (ALTER TABLE … PARTITION).
+_BY_MONTH = "months(happened_at)"
+
+
+def _landed(name: str, partitioning: str | None = None, **types: DataType) -> Table:
+    columns = StructType([*_ENVELOPE.fields, *_columns(**types).fields])
+    return Table(name, columns, partitioning, landed=True)
+
+
+INTERACTIONS = _landed(
+    "interactions",
+    _BY_MONTH,
+    item_id=_TEXT,
+    kind=_TEXT,
+    user_id=_TEXT,
+    session_id=_TEXT,
+    surface=_TEXT,
+    value=_REAL,
+    request_id=_TEXT,
+    position=_INT,
+)
+IMPRESSIONS = _landed(
+    "impressions",
+    _BY_MONTH,
+    user_id=_TEXT,
+    session_id=_TEXT,
+    surface=_TEXT,
+    variant=_TEXT,
+    model_version=_TEXT,
+    slate=ArrayType(_SLATE_ITEM),
+    seed=_LONG,
+    fallbacks=ArrayType(_TEXT),
+    user_history=ArrayType(_TEXT),
+    user_features=_TEXT,  # JSON object, as logged at serving
+    catalogue_offsets=_TEXT,  # JSON object
+)
+ITEMS = _landed(
+    "items",
+    item_id=_TEXT,
+    removed=_FLAG,
+    title=_TEXT,
+    categories=ArrayType(_TEXT),
+    attributes=_TEXT,  # JSON object
+    text=_TEXT,
+    available_from=_TIME,
+    available_until=_TIME,
+    hidden=_FLAG,
+)
+USERS = _landed("users", user_id=_TEXT, erased=_FLAG, attributes=_TEXT)
+IDENTITIES = _landed("identities", session_id=_TEXT, user_id=_TEXT)
+
+LANDINGS = Table(
+    "landings",
+    _columns(
+        topic=_TEXT,
+        partition=_INT,
+        from_offset=_LONG,
+        until_offset=_LONG,
+        records=_LONG,
+        inserted=_LONG,
+        duplicate=_LONG,
+        dead=_LONG,
+        parked=_LONG,
+        tombstones=_LONG,
+        batch_id=_LONG,
+        landed_at=_TIME,
+    ),
+)
+USER_FEATURES = Table(
+    "user_features",
+    _columns(
+        user_id=_TEXT,
+        event_timestamp=_TIME,
+        interactions_30d=_LONG,
+        interactions_total=_LONG,
+        mean_value=_REAL,
+        attributes=_TEXT,
+    ),
+)
+ITEM_FEATURES = Table(
+    "item_features",
+    _columns(
+        item_id=_TEXT,
+        event_timestamp=_TIME,
+        item_interactions_7d=_LONG,
+        item_interactions_30d=_LONG,
+        item_interactions_total=_LONG,
+        item_mean_value=_REAL,
+    ),
+)
+EXAMPLES = Table(
+    "examples",
+    _columns(
+        group_id=_TEXT,
+        user_id=_TEXT,
+        item_id=_TEXT,
+        label=_INT,
+        sampling=_TEXT,
+        position=_INT,
+        event_timestamp=_TIME,
+        logged_user_features=_TEXT,
+        interactions_30d=_LONG,
+        interactions_total=_LONG,
+        mean_value=_REAL,
+        attributes=_TEXT,
+        item_interactions_7d=_LONG,
+        item_interactions_30d=_LONG,
+        item_interactions_total=_LONG,
+        item_mean_value=_REAL,
+    ),
+)
+
+LANDED = (ITEMS, USERS, IMPRESSIONS, INTERACTIONS, IDENTITIES)
+DERIVED = (USER_FEATURES, ITEM_FEATURES, EXAMPLES)
+TABLES = (*LANDED, LANDINGS, *DERIVED)
+
+_PROPERTIES = {
+    "format-version": "2",
+    # Row-level deletes of an erasure must not fail because the lander appended meanwhile.
+    "write.delete.isolation-level": "snapshot",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+}
+
+
+def table_name(namespace: Namespace, table: Table) -> str:
+    """Return the table's full name in Spark SQL."""
+    return f"{CATALOG}.{namespace}.{table.name}"
+
+
+def ensure_tables(spark: SparkSession, namespace: Namespace) -> None:
+    """Create the tables of the namespace that do not exist yet."""
+    spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG}.{namespace}")
+    existing = {row.tableName for row in spark.sql(f"SHOW TABLES IN {CATALOG}.{namespace}").collect()}
+    for table in TABLES:
+        if table.name not in existing:
+            spark.sql(_ddl(namespace, table))
+
+
+def _ddl(namespace: Namespace, table: Table) -> str:
+    columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in table.schema().fields)
+    properties = ", ".join(f"'{key}'='{value}'" for key, value in _PROPERTIES.items())
+    partitioning = f" PARTITIONED BY ({table.partitioning})" if table.partitioning else ""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table_name(namespace, table)} ({columns}) USING iceberg{partitioning} "
+        f"TBLPROPERTIES ({properties})"
+    )

@@ -1,0 +1,142 @@
+"""Landing: Kafka to Iceberg, idempotent by content.
+
+Every batch is merged on event id and event day, so a batch that comes again after a crash changes nothing. Where
+landing goes on is known twice, by Spark's checkpoint and by the accounting rows in the lake; the rows decide when the
+checkpoint is gone. Records that do not decode go to `<topic>.dlq`, records from a newer release to `<topic>.parked`.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the customary name
+from pyspark.sql.streaming.query import StreamingQuery
+
+from features.batch import Landing, land_batch
+from features.config import LakeSettings, StoreSettings, require
+from features.decoding import DECODED, decoder
+from features.kafka_source import kafka_options
+from features.lake import LANDINGS, ensure_tables, table_name
+from features.lease import Lease, landing_lease
+from streaming.config import KafkaSettings
+from streaming.topics import Topics
+
+_log = logging.getLogger(__name__)
+
+_KNOWN_RESTART = ("NullPointerException", "KafkaMicroBatchStream.metrics")
+
+
+@dataclass(frozen=True)
+class Lander:
+    """What landing works with. `clock` gives ms UTC."""
+
+    spark: SparkSession
+    kafka: KafkaSettings
+    lake: LakeSettings
+    store: StoreSettings
+    topics: Topics
+    clock: Callable[[], int]
+
+
+@dataclass
+class LandingRun:
+    """What one run of the lander did."""
+
+    landings: list[Landing] = field(default_factory=list)
+    restarts: int = 0
+
+
+def land(
+    lander: Lander,
+    *,
+    available_now: bool,
+    stop: threading.Event | None = None,
+    progress: Callable[[list[Landing]], None] | None = None,
+) -> LandingRun:
+    """Land what the topics hold and return (`available_now`), or go on until `stop` is set.
+
+    `progress` is told of every committed batch. Raises LeaseHeld when another lander of the namespace is at work,
+    LeaseLost when this one lost its place.
+    """
+    run = LandingRun()
+    ensure_tables(lander.spark, lander.topics.namespace)
+    with landing_lease(lander.store, lander.topics.namespace) as lease:
+        while True:
+            query = _start(lander, lease, run, available_now=available_now, progress=progress)
+            try:
+                _wait(query, stop)
+                return run
+            except StreamingQueryException as error:
+                lease.check()
+                # Spark 4.1 dies so once, and once only, when it starts after a crash between batch and checkpoint.
+                if run.restarts or not all(word in str(error) for word in _KNOWN_RESTART):
+                    raise
+                run.restarts += 1
+                _log.warning("landing restarts once after the known failure of Spark's Kafka metrics")
+            finally:
+                query.stop()
+
+
+def _start(
+    lander: Lander,
+    lease: Lease,
+    run: LandingRun,
+    *,
+    available_now: bool,
+    progress: Callable[[list[Landing]], None] | None,
+) -> StreamingQuery:
+    def batch(records: DataFrame, batch_id: int) -> None:
+        landings = land_batch(records, batch_id, lander.topics, lander.kafka, lander.clock(), lease)
+        run.landings.extend(landings)
+        if progress is not None:
+            progress(landings)
+
+    namespace = lander.topics.namespace
+    checkpoint = f"{require(lander.lake.checkpoints, 'lake.checkpoints')}/{namespace}"
+    writer = _decoded(lander).writeStream.foreachBatch(batch).option("checkpointLocation", checkpoint)
+    if available_now:
+        writer = writer.trigger(availableNow=True)
+    else:
+        writer = writer.trigger(processingTime=f"{lander.lake.trigger_seconds} seconds")
+    return writer.queryName(f"land-{namespace}").start()
+
+
+def _wait(query: StreamingQuery, stop: threading.Event | None) -> None:
+    while not query.awaitTermination(1):
+        if stop is not None and stop.is_set():
+            # Draining first: a query that is stopped inside a batch can end in a stack overflow of its own.
+            query.processAllAvailable()
+            return
+
+
+def _decoded(lander: Lander) -> DataFrame:
+    records = (
+        lander.spark.readStream.format("kafka")
+        .options(**kafka_options(lander.kafka))
+        .option("subscribe", ",".join(lander.topics.landed))
+        .option("startingOffsets", _starting_offsets(lander))
+        .option("maxOffsetsPerTrigger", lander.lake.max_records_per_batch)
+        .load()
+        .select("key", "value", "topic", "partition", "offset", F.unix_micros("timestamp").alias("appended_at"))
+    )
+    return records.mapInArrow(decoder(lander.topics), DECODED)
+
+
+def _starting_offsets(lander: Lander) -> str:
+    """Return where landing starts without a checkpoint: behind what the accounting rows say has landed."""
+    rows = (
+        lander.spark.table(table_name(lander.topics.namespace, LANDINGS))
+        .groupBy("topic", "partition")
+        .agg(F.max("until_offset").alias("until"))
+        .collect()
+    )
+    offsets = {
+        topic: {str(partition): -2 for partition in range(lander.kafka.partitions)} for topic in lander.topics.landed
+    }  # -2 = the earliest
+    for row in rows:
+        offsets[row["topic"]][str(row["partition"])] = row["until"]
+    return json.dumps(offsets)
