@@ -1,0 +1,120 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from streaming.embedded.process import ChildDied, ChildNotReady, ChildProcess, Command
+
+
+def _command(tmp_path: Path, code: str) -> Command:
+    return Command(
+        name="part", argv=[sys.executable, "-u", "-c", code], environ=os.environ, log=tmp_path / "logs" / "part.log"
+    )
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true within 20 s"
+        time.sleep(0.02)
+
+
+def _gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_child_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
+    proof = tmp_path / "ready"
+    code = f"import pathlib, time; pathlib.Path({str(proof)!r}).touch(); time.sleep(60)"
+    with ChildProcess.launch(_command(tmp_path, code), proof.exists, 20) as child:
+        assert proof.exists()
+        assert child.running
+    assert not child.running
+
+
+def test_a_crash_is_reported_with_the_end_of_the_log_of_this_run(tmp_path: Path) -> None:
+    command = _command(tmp_path, "print('the last words'); raise SystemExit(3)")
+    command.log.parent.mkdir()
+    command.log.write_text("words of an earlier run\n")
+    with pytest.raises(ChildDied, match=r"part ended with exit code 3; the end of .*part\.log:\n  the last words$"):
+        ChildProcess.launch(command, lambda: False, 20)
+    assert command.log.read_text().startswith("words of an earlier run\n")
+
+
+def test_a_killed_child_is_reported_by_its_signal(tmp_path: Path) -> None:
+    with ChildProcess.start(_command(tmp_path, "import time; time.sleep(60)")) as child:
+        os.kill(child.pid, signal.SIGKILL)
+        _wait_until(lambda: not child.running)
+        with pytest.raises(ChildDied, match="part was killed by SIGKILL"):
+            child.check()
+
+
+def test_a_child_that_is_not_ready_in_time_is_stopped_and_reported(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = f"import os, pathlib, time; pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    with pytest.raises(ChildNotReady, match="part was not ready after 1 s"):
+        ChildProcess.launch(_command(tmp_path, code), lambda: False, 1)
+    assert _gone(int(pid_file.read_text()))
+
+
+def test_a_missing_program_is_reported(tmp_path: Path) -> None:
+    command = Command("part", ["/nonexistent/program"], os.environ, tmp_path / "part.log")
+    with pytest.raises(ChildDied, match="No such file or directory"):
+        ChildProcess.launch(command, lambda: False, 20)
+
+
+def test_a_child_that_ignores_the_request_to_end_is_ended_with_its_own_children(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = f"""
+import pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+pathlib.Path({str(pid_file)!r}).write_text(str(grandchild.pid))
+time.sleep(60)
+"""
+    child = ChildProcess.launch(_command(tmp_path, code), lambda: pid_file.exists() and bool(pid_file.read_text()), 20)
+    child.stop(timeout_s=0.2)
+    _wait_until(lambda: _gone(int(pid_file.read_text())))
+    assert not child.running
+    child.stop()
+
+
+def test_killing_the_parent_leaves_no_child(tmp_path: Path) -> None:
+    parent_code = f"""
+import os, pathlib, sys, time
+from streaming.embedded.process import ChildProcess, Command
+code = "import time; print('up', flush=True); time.sleep(60)"
+command = Command("part", [sys.executable, "-c", code], os.environ, pathlib.Path({str(tmp_path)!r}) / "part.log")
+child = ChildProcess.start(command)
+child.wait_ready(lambda: child.tail(1) == ["up"], 20)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", parent_code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert psutil.pid_exists(pid)
+        parent.kill()
+    _wait_until(lambda: _gone(pid))
+
+
+def test_a_child_is_not_started_from_a_thread_that_may_end_before_it(tmp_path: Path) -> None:
+    errors: list[ValueError] = []
+
+    def start() -> None:
+        try:
+            ChildProcess.start(_command(tmp_path, "pass"))
+        except ValueError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert [str(error) for error in errors] == ["part must be started from the main thread"]
