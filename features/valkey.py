@@ -37,7 +37,7 @@ class Valkey:
 def start_valkey(home: Path, store: StoreSettings, environ: Mapping[str, str]) -> Valkey:
     """Start the server whose data lies in `home`/valkey and return once it has given back a value.
 
-    Raises PortBusy, ValkeyNotPackaged, ChildDied or ChildNotReady; nothing is left running then.
+    Raises PortBusy, ValkeyNotPackaged, StillRunning, ChildDied or ChildNotReady; nothing is left running then.
     """
     folder = home / "valkey"
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def start_valkey(home: Path, store: StoreSettings, environ: Mapping[str, str]) -
     argv = [str(_binary()), "--bind", LOOPBACK, "--port", str(port), "--dir", str(folder)]
     argv += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"]
     settings = store.model_copy(update={"redis_url": SecretStr(f"redis://{LOOPBACK}:{port}/0")})
-    command = Command(name="valkey", argv=argv, environ=environ, log=home / "logs" / "valkey.log")
+    command = Command("valkey", argv, environ, log=home / "logs" / "valkey.log", lock=folder / "lock")
     process = ChildProcess.launch(command, lambda: _gives_back(settings), _START_TIMEOUT_S)
     return Valkey(settings, process)
 

@@ -58,8 +58,8 @@ class Broker:
 def start_broker(home: Path, kafka: KafkaSettings, cache: Path, environ: Mapping[str, str]) -> Broker:
     """Start the broker whose log lies in `home`/kafka and return once it has acknowledged a record.
 
-    Raises PortBusy, CorruptJar, JarsUnavailable, BrokerNotEmbeddable, ChildDied or ChildNotReady; nothing is left
-    running then.
+    Raises PortBusy, CorruptJar, JarsUnavailable, BrokerNotEmbeddable, StillRunning, ChildDied or ChildNotReady; nothing
+    is left running then.
     """
     _check_embeddable(kafka)
     folder = home / "kafka"
@@ -73,7 +73,7 @@ def start_broker(home: Path, kafka: KafkaSettings, cache: Path, environ: Mapping
     logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
     argv = [str(java()), *_JVM, logging, "-cp", _class_path(jars), "kafka.Kafka", str(properties)]
     settings = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{port}"})
-    command = Command(name="broker", argv=argv, environ=environ, log=home / "logs" / "broker.log")
+    command = Command("broker", argv, environ, log=home / "logs" / "broker.log", lock=folder / "lock")
     process = ChildProcess.launch(command, lambda: _acknowledges(settings, port), _START_TIMEOUT_S)
     return Broker(settings, process)
 

@@ -1,13 +1,14 @@
 """Child processes that are proven ready, are stopped with their children, and never outlive their parent."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Self
 from streaming.errors import FlywheelError
 
 _POLL_S = 0.05
+_LOCK_TIMEOUT_S = 20
 _LOG_LIMIT_BYTES = 20_000_000
 _TAIL_BYTES = 65_536
 
@@ -37,14 +39,22 @@ class ChildNotReady(FlywheelError):
     """A child process was not ready in time; the message ends with the last lines of its log."""
 
 
+class StillRunning(FlywheelError):
+    """Another run of the same program holds its data."""
+
+
 @dataclass(frozen=True)
 class Command:
-    """What to run: a name for people, the program and its arguments, its environment, and the file of its output."""
+    """What to run: a name for people, the program and its arguments, its environment, and the file of its output.
+
+    `lock` is a file that the program holds for as long as it runs, so that two never work on the same data.
+    """
 
     name: str
     argv: Sequence[str]
     environ: Mapping[str, str]
     log: Path
+    lock: Path | None = None
 
 
 class ChildProcess:
@@ -57,16 +67,17 @@ class ChildProcess:
 
     @classmethod
     def start(cls, command: Command) -> Self:
-        """Start the program; its output is appended to its log.
+        """Start the program; its output is appended to its log. One that is about to end is waited for.
 
-        Raises ValueError off the main thread: the child would be stopped when the thread that started it ends.
+        Raises StillRunning when another run holds the lock, and ValueError off the main thread: the child would be
+        stopped when the thread that started it ends.
         """
         if threading.current_thread() is not threading.main_thread():
             raise ValueError(f"{command.name} must be started from the main thread")
         command.log.parent.mkdir(parents=True, exist_ok=True)
         _rotate(command.log)
         guarded = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command.argv]
-        with command.log.open("ab") as log:
+        with command.log.open("ab") as log, _held(command) as locks:
             start = log.tell()
             process = subprocess.Popen(
                 guarded,
@@ -75,6 +86,7 @@ class ChildProcess:
                 stderr=subprocess.STDOUT,
                 env=dict(command.environ),
                 start_new_session=True,
+                pass_fds=locks,
             )
         return cls(command, process, start)
 
@@ -150,6 +162,30 @@ class ChildProcess:
     def _last_words(self) -> str:
         lines = "".join(f"\n  {line}" for line in self.tail(20)) or " (nothing)"
         return f"; the end of {self.command.log}:{lines}"
+
+
+@contextmanager
+def _held(command: Command) -> Iterator[list[int]]:
+    """Take the command's lock and yield its descriptor: the program inherits it, and with it the lock."""
+    if command.lock is None:
+        yield []
+        return
+    command.lock.parent.mkdir(parents=True, exist_ok=True)
+    with command.lock.open("w") as file:
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > deadline:
+                raise StillRunning(f"another {command.name} works on {command.lock.parent}: stop it first")
+            time.sleep(_POLL_S)
+        yield [file.fileno()]
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _rotate(log: Path) -> None:

@@ -5,12 +5,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from streaming.embedded.process import ChildDied, ChildNotReady, ChildProcess, Command
+from streaming.embedded.process import ChildDied, ChildNotReady, ChildProcess, Command, StillRunning
 
 
 def _command(tmp_path: Path, code: str) -> Command:
@@ -27,7 +28,10 @@ def _wait_until(condition: Callable[[], bool]) -> None:
 
 
 def _gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_child_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
@@ -103,6 +107,15 @@ time.sleep(60)
         assert psutil.pid_exists(pid)
         parent.kill()
     _wait_until(lambda: _gone(pid))
+
+
+def test_two_runs_never_work_on_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.embedded.process._LOCK_TIMEOUT_S", 0.2)
+    command = replace(_command(tmp_path, "import time; time.sleep(60)"), lock=tmp_path / "data" / "lock")
+    with ChildProcess.start(command), pytest.raises(StillRunning, match=rf"another part works on {tmp_path}/data"):
+        ChildProcess.start(command)
+    with ChildProcess.start(command) as again:
+        assert again.running
 
 
 def test_a_child_is_not_started_from_a_thread_that_may_end_before_it(tmp_path: Path) -> None:
