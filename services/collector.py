@@ -11,45 +11,46 @@ from services.api.bento import QUIET, FrontedService
 from services.collect.application import Collector
 from services.collect.durable import BrokerCheck, DurableSender
 from services.collect.intake import Clerk
-from services.config import load_settings
+from services.config import Settings, load_settings
 from services.metrics import CollectorMetrics, HttpMetrics
 from streaming.namespace import Namespace
 
 _HOUR_MS = 3_600_000
 
 
+def build_collector(settings: Settings, registry: CollectorRegistry) -> Collector:
+    """Wire the collector from the settings; nothing is connected yet."""
+    serving, kafka, topics = settings.serving, settings.kafka, settings.topics
+    clerk = Clerk(
+        now=lambda: time.time_ns() // 1_000_000,
+        new_id=lambda: uuid.uuid4().hex,
+        max_age_ms=serving.event_max_age_hours * _HOUR_MS,
+        max_ahead_ms=serving.event_max_ahead_seconds * 1000,
+    )
+    return Collector(
+        serving,
+        Gate(serving.api_keys_file, Namespace(settings.namespace), time.monotonic),
+        clerk,
+        (DurableSender(kafka, topics, serving.acknowledge_deadline_ms), BrokerCheck(kafka, topics)),
+        (HttpMetrics(registry), CollectorMetrics(registry)),
+    )
+
+
 class CollectorService:
-    """Builds the collector from the settings and holds its connections while the process lives."""
+    """The collector's life inside a BentoML worker."""
 
     def __init__(self) -> None:
-        settings = load_settings()
-        serving, kafka, topics = settings.serving, settings.kafka, settings.topics
-        self._sender = DurableSender(kafka, topics, serving.acknowledge_deadline_ms)
-        self._check = BrokerCheck(kafka, topics)
-        registry = CollectorRegistry()
-        self.application = Collector(
-            serving,
-            Gate(serving.api_keys_file, Namespace(settings.namespace), time.monotonic),
-            Clerk(
-                now=lambda: time.time_ns() // 1_000_000,
-                new_id=lambda: uuid.uuid4().hex,
-                max_age_ms=serving.event_max_age_hours * _HOUR_MS,
-                max_ahead_ms=serving.event_max_ahead_seconds * 1000,
-            ),
-            (self._sender, self._check),
-            (HttpMetrics(registry), CollectorMetrics(registry)),
-        )
+        self.application = build_collector(load_settings(), CollectorRegistry())
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Connect to Kafka; requests are answered meanwhile, with 503."""
-        self._sender.start()
+        """Begin to answer."""
+        await self.application.start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Send what is queued and disconnect."""
-        await self._sender.stop()
-        self._check.close()
+        """End cleanly."""
+        await self.application.stop()
 
 
 collector = FrontedService(name="collector", inner=CollectorService, config=QUIET)

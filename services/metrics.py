@@ -57,3 +57,103 @@ class CollectorMetrics:
     def connected(self, up: bool) -> None:
         """Record whether a producer is connected."""
         self._connected.set(up)
+
+
+class ImpressionMetrics:
+    """What became of the impressions."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._impressions = Counter(
+            "flywheel_impressions", "Impressions by what became of them: sent or lost.", ("status",), registry=registry
+        )
+        self._waiting = Gauge(
+            "flywheel_impressions_waiting",
+            "Impressions that wait for Kafka.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+
+    def sent(self) -> None:
+        """Count an impression that Kafka acknowledged."""
+        self._impressions.labels("sent").inc()
+
+    def lost(self) -> None:
+        """Count an impression that will not reach Kafka."""
+        self._impressions.labels("lost").inc()
+
+    def waiting(self, count: int) -> None:
+        """Record the length of the queue."""
+        self._waiting.set(count)
+
+
+class RecommendMetrics:
+    """What the pipeline did, stage by stage, and what it did it with."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._stages = Histogram(
+            "flywheel_stage_seconds", "Time of a pipeline stage.", ("stage",), buckets=_LATENCY, registry=registry
+        )
+        self._candidates = Counter(
+            "flywheel_candidates", "Candidates by the source that named them first.", ("source",), registry=registry
+        )
+        self._fallbacks = Counter(
+            "flywheel_fallbacks",
+            "Answers in which something was replaced by its fallback.",
+            ("name",),
+            registry=registry,
+        )
+        self._short = Counter(
+            "flywheel_short_slates", "Slates with fewer items than were asked for.", ("surface",), registry=registry
+        )
+        self._model = Gauge(
+            "flywheel_model",
+            "1 for the model version that answers, 0 for those that did.",
+            ("model_version",),
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self._model_age = Gauge(
+            "flywheel_model_age_seconds",
+            "Time since the end of what the model was trained on.",
+            multiprocess_mode="livemostrecent",
+            registry=registry,
+        )
+        self._lag = Gauge(
+            "flywheel_tail_lag_seconds",
+            "Time from the append of the newest applied record to its application.",
+            ("topic",),
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._applied = Counter("flywheel_tail_records", "Records applied.", ("topic",), registry=registry)
+        self._version: str | None = None
+
+    def stage(self, name: str, seconds: float) -> None:
+        """Record the time of a stage."""
+        self._stages.labels(name).observe(seconds)
+
+    def candidates(self, source: str, count: int) -> None:
+        """Count candidates."""
+        self._candidates.labels(source).inc(count)
+
+    def fallback(self, name: str) -> None:
+        """Count a fallback."""
+        self._fallbacks.labels(name).inc()
+
+    def short(self, surface: str) -> None:
+        """Count a slate that could not be filled."""
+        self._short.labels(surface).inc()
+
+    def model(self, version: str | None, age_s: float | None) -> None:
+        """Record the model that answers and its age."""
+        if self._version is not None and self._version != version:
+            self._model.labels(self._version).set(0)
+        if version is not None and age_s is not None:
+            self._model.labels(version).set(1)
+            self._model_age.set(age_s)
+        self._version = version
+
+    def applied(self, topic: str, count: int, lag_s: float) -> None:
+        """Record that `count` records of a topic were applied, the newest `lag_s` after its append."""
+        self._applied.labels(topic).inc(count)
+        self._lag.labels(topic).set(lag_s)

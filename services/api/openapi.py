@@ -19,11 +19,9 @@ _ALWAYS = (429, 500, 503, 504)
 
 def document(title: str, routes: Sequence[Route]) -> Document:
     """Return the document of `routes`; the one route that serves it is left out."""
-    types = [Problem]
-    for route in routes:
-        types += [kind for kind in (route.body, *route.answers.values()) if kind is not None]
+    types = list({kind for route in routes for kind in (*route.bodies, *route.answers.values())} | {Problem})
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
-    schema_of = dict(zip(map(id, types), schemas, strict=True))
+    schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, Any] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema_of)
@@ -36,27 +34,24 @@ def document(title: str, routes: Sequence[Route]) -> Document:
     )
 
 
-def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
+def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": f"{route.method.lower()}{route.path.replace('/', '_').replace('{', '').replace('}', '')}",
         "responses": {
-            str(status): _content(status, "application/json", schema_of[id(kind)])
-            for status, kind in route.answers.items()
+            str(status): _content(status, "application/json", schema_of[kind]) for status, kind in route.answers.items()
         },
     }
     for status in _problem_statuses(route):
-        operation["responses"].setdefault(str(status), _content(status, MEDIA_TYPE, schema_of[id(Problem)]))
+        operation["responses"].setdefault(str(status), _content(status, MEDIA_TYPE, schema_of[Problem]))
     if route.parameters:
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
             for name in route.parameters
         ]
-    if route.body is not None:
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schema_of[id(route.body)]}},
-        }
+    if route.bodies:
+        schema = {"anyOf": [schema_of[kind] for kind in route.bodies]}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if route.scope is not None:
         operation["security"] = [{}, {"key": []}]
         operation["description"] = f"With keys on, needs the scope {route.scope.value!r}."
@@ -67,7 +62,7 @@ def _problem_statuses(route: Route) -> list[int]:
     statuses = [*_ALWAYS]
     if route.scope is not None:
         statuses += _KEY_STATUSES
-    if route.body is not None:
+    if route.bodies:
         statuses += _BODY_STATUSES
     if route.parameters:
         statuses += [400, 404, 422]

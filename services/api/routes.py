@@ -35,8 +35,8 @@ Handler = Callable[[Call], Awaitable[Reply]]
 class Route:
     """One route of the API.
 
-    `body` is the type of the request's body, None for no body; `answers` the types by status. `decode` turns the bytes
-    into what the handler gets. A route without scope needs no key.
+    `bodies` are the types that a body may have, none for no body; `answers` the types by status. `decode` turns the
+    bytes into what the handler gets. A route without scope needs no key.
     """
 
     method: str
@@ -45,7 +45,7 @@ class Route:
     handle: Handler
     answers: Mapping[int, Any]
     scope: Scope | None = None
-    body: Any = None
+    bodies: tuple[Any, ...] = ()
     decode: Callable[[bytes], Any] | None = None
     has_deadline: bool = True
 

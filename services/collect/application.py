@@ -60,6 +60,15 @@ class Collector:
             Route("GET", "/readyz", "Whether events can be accepted.", self._ready, {200: Ready, 503: Ready}),
         ]
 
+    async def start(self) -> None:
+        """Connect to Kafka in the background; meanwhile requests are answered with 503."""
+        self._sender.start()
+
+    async def stop(self) -> None:
+        """Send what is queued and disconnect."""
+        await self._sender.stop()
+        self._check.close()
+
     def refresh_metrics(self) -> None:
         """Set the gauges."""
         self._metrics.connected(self._sender.connected)
@@ -72,7 +81,7 @@ class Collector:
             functools.partial(self._accept, shape.plural),
             _ANSWERS,
             Scope.WRITE,
-            body=shape.one | batch,
+            bodies=(shape.one, batch),
             decode=shape.parts,
         )
 

@@ -95,7 +95,7 @@ class DurableSender:
                 await asyncio.sleep(_RECONNECT_S)
 
     def _connect(self) -> EventProducer:
-        return EventProducer(self._kafka, self._topics, delivery_timeout_ms=self._deadline_ms)
+        return EventProducer(self._kafka, self._topics, delivery_timeout_ms=max(self._deadline_ms, 10_100))
 
 
 class BrokerCheck:
@@ -142,20 +142,19 @@ def _queue(
     acknowledgements: Sequence["asyncio.Future[bool]"],
     loop: asyncio.AbstractEventLoop,
 ) -> None:
-    for number, event in enumerate(events):
+    def tell(waiting: "asyncio.Future[bool]", durable: bool, _: object = None) -> None:
+        loop.call_soon_threadsafe(_settle, waiting, durable)
+
+    for number, (event, waiting) in enumerate(zip(events, acknowledgements, strict=True)):
         try:
             sent = producer.send(event)
         except NotDurable as error:
             _log.warning("%s", error)
-            for waiting in acknowledgements[number:]:
-                loop.call_soon_threadsafe(_settle, waiting, False)
+            for unsent in acknowledgements[number:]:
+                tell(unsent, False)
             return
-        sent.add_callback(
-            lambda _, waiting: loop.call_soon_threadsafe(_settle, waiting, True), acknowledgements[number]
-        )
-        sent.add_errback(
-            lambda _, waiting: loop.call_soon_threadsafe(_settle, waiting, False), acknowledgements[number]
-        )
+        sent.add_callback(tell, waiting, True)
+        sent.add_errback(tell, waiting, False)
 
 
 def _settle(waiting: "asyncio.Future[bool]", durable: bool) -> None:

@@ -1,0 +1,78 @@
+"""Turning this process into a BentoML server of one of the services."""
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from services.api.auth import refuse_open_bind
+from services.config import Settings
+from streaming.errors import FlywheelError
+
+ServiceName = Literal["recommender", "collector"]
+
+_WORKER = "_bentoml_impl.worker.service"
+_BACKLOG = 2_048
+
+
+class PortTaken(FlywheelError):
+    """The port of a service cannot be listened on."""
+
+
+def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> NoReturn:
+    """Replace this process by the server of a service; it ends with the signal that ends it.
+
+    One worker is served by itself: whoever started the process supervises it. Several are BentoML's own business.
+    Raises KeysRequired when the settings would open the service without keys, and PortTaken.
+    """
+    serving = settings.serving
+    refuse_open_bind(serving)
+    port = serving.recommender_port if name == "recommender" else serving.collector_port
+    workers = serving.recommender_workers if name == "recommender" else 1
+    environment = {**environ, **_bentoml_environment(name, settings.home, workers)}
+    target = f"services.{name}:{name}"
+    if workers > 1:
+        address = ["--host", serving.host, "--port", str(port or _free_port(serving.host))]
+        os.execve(sys.executable, [sys.executable, "-m", "bentoml", "serve", target, *address], environment)
+    listening = _listen(serving.host, port or 0)
+    host, port = listening.getsockname()[:2]
+    sys.stdout.write(f"{name} listens on http://{host}:{port}\n")
+    sys.stdout.flush()
+    listening.set_inheritable(True)
+    arguments = ["-m", _WORKER, target, "--fd", str(listening.fileno()), "--backlog", str(_BACKLOG)]
+    os.execve(sys.executable, [sys.executable, *arguments], environment)
+
+
+def _bentoml_environment(name: ServiceName, home: Path, workers: int) -> dict[str, str]:
+    bentoml_home = home / "bentoml"
+    metrics = home / "run" / f"metrics-{name}"
+    shutil.rmtree(metrics, ignore_errors=True)
+    for folder in (bentoml_home, metrics):
+        folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "BENTOML_HOME": str(bentoml_home),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_CONFIG_OVERRIDES": json.dumps({"services": {name: {"workers": workers}}}),
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+    }
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        raise PortTaken(f"cannot listen on {host}:{port}: {error.strerror}; choose another port") from error
+    listening.listen(_BACKLOG)
+    return listening
+
+
+def _free_port(host: str) -> int:
+    with _listen(host, 0) as probe:
+        return int(probe.getsockname()[1])

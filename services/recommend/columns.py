@@ -1,0 +1,96 @@
+"""What the filters ask of items, as columns in process memory: a request reads no item from any store."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming.events import ItemUpserted
+
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+_FOREVER = np.iinfo(np.int64).max
+_GROWTH = 1_024
+
+
+class Columns:
+    """The items of the catalogue by row; rows without an item, and hidden items, are never eligible."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._shown = np.zeros(0, dtype=np.bool_)
+        self._starts = np.zeros(0, dtype=np.int64)
+        self._ends = np.zeros(0, dtype=np.int64)
+        self._categories: dict[int, Sequence[str]] = {}
+        self._members: dict[str, set[int]] = {}
+        self._member_rows: dict[str, Rows] = {}
+
+    @property
+    def size(self) -> int:
+        """One more than the highest row that was put."""
+        return self._size
+
+    def put(self, row: int, item: ItemUpserted) -> None:
+        """Set an item as it is from now on."""
+        self._grow(row + 1)
+        self._shown[row] = not item.hidden
+        self._starts[row] = item.available_from or 0
+        self._ends[row] = _FOREVER if item.available_until is None else item.available_until
+        self._categorise(row, item.categories)
+
+    def remove(self, row: int) -> None:
+        """Take an item out; its row stays."""
+        if row < self._size:
+            self._shown[row] = False
+            self._categorise(row, ())
+
+    def eligible(self, rows: Rows, as_of: int) -> Mask:
+        """Whether each row may be shown at `as_of`, ms."""
+        known = rows < self._size
+        inside = np.where(known, rows, 0)
+        if self._size == 0:
+            return np.zeros(len(rows), dtype=np.bool_)
+        return known & self._shown[inside] & (self._starts[inside] <= as_of) & (as_of < self._ends[inside])
+
+    def all_eligible(self, as_of: int) -> Rows:
+        """Return every row that may be shown at `as_of`, ms."""
+        size = self._size
+        return np.flatnonzero(self._shown[:size] & (self._starts[:size] <= as_of) & (as_of < self._ends[:size]))
+
+    def in_any(self, categories: Sequence[str]) -> Rows:
+        """Return the rows of the items in at least one of `categories`, ascending."""
+        found = [self._rows_of(category) for category in categories if category in self._members]
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+
+    def categories(self, row: int) -> Sequence[str]:
+        """Return the categories of the item in `row`."""
+        return self._categories.get(row, ())
+
+    def _rows_of(self, category: str) -> Rows:
+        rows = self._member_rows.get(category)
+        if rows is None:
+            members = self._members[category]
+            rows = np.fromiter(members, dtype=np.int64, count=len(members))
+            self._member_rows[category] = rows
+        return rows
+
+    def _categorise(self, row: int, categories: Sequence[str]) -> None:
+        for category in self._categories.pop(row, ()):
+            self._members[category].discard(row)
+            self._member_rows.pop(category, None)
+            if not self._members[category]:
+                del self._members[category]
+        for category in dict.fromkeys(categories):
+            self._members.setdefault(category, set()).add(row)
+            self._member_rows.pop(category, None)
+        if categories:
+            self._categories[row] = tuple(dict.fromkeys(categories))
+
+    def _grow(self, size: int) -> None:
+        if size > len(self._shown):
+            room = max(size, len(self._shown) * 2, _GROWTH) - len(self._shown)
+            self._shown = np.pad(self._shown, (0, room))
+            self._starts = np.pad(self._starts, (0, room))
+            self._ends = np.pad(self._ends, (0, room))
+        self._size = max(self._size, size)

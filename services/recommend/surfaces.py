@@ -1,0 +1,34 @@
+"""Surfaces: where slates are shown, and the rules that hold there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+HOME = "home"
+PROBE = "probe"
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The rules of one surface.
+
+    `temperature` 0 shows the ranked order; above 0 the slots after the first `fixed_slots` are drawn from the best
+    `pool` items with weights rank^(-1/temperature). `new_slots` slots at the end of a slate of at least
+    `new_slots_from` items go to items that the model was not trained on.
+    """
+
+    name: str
+    temperature: float
+    fixed_slots: int = 0
+    pool: int = 100
+    new_slots: int = 0
+    new_slots_from: int = 5
+
+
+BUILT_IN: Mapping[str, Surface] = MappingProxyType(
+    {
+        HOME: Surface(HOME, temperature=0.25, new_slots=1),
+        # What is asked for on this surface measures Flywheel itself; training leaves it out.
+        PROBE: Surface(PROBE, temperature=0.0),
+    }
+)

@@ -1,0 +1,268 @@
+"""The collector against a real broker: what it accepts, what it refuses and what it says."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from services.collector import build_collector
+from services.config import Settings
+from streaming.codec import decode
+from streaming.config import KafkaSettings, client_options
+from streaming.events import IdentityLinked, Interaction, ItemRemoved, ItemUpserted, UserUpserted
+from streaming.namespace import parse_namespace
+from streaming.topics import Topics, ensure_topics
+
+NAMESPACE = "collectortest"
+TOPICS = Topics(parse_namespace(NAMESPACE))
+WEEK_MS = 7 * 24 * 3_600_000
+CLICK = {"user_id": "u1", "item_id": "i1", "kind": "click"}
+
+
+def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s")
+        time.sleep(0.02)
+
+
+def settings_for(kafka: KafkaSettings, **serving: Any) -> Settings:
+    base = Settings(namespace=NAMESPACE, kafka=kafka)
+    return base.model_copy(update={"serving": base.serving.model_copy(update=serving)})
+
+
+@pytest.fixture(scope="module")
+def client(
+    broker: KafkaSettings, serve: Callable[[Any], AbstractContextManager[httpx.Client]]
+) -> Iterator[httpx.Client]:
+    ensure_topics(broker, TOPICS)
+    with serve(build_collector(settings_for(broker), CollectorRegistry())) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        yield client
+
+
+def records(broker: KafkaSettings, topic: str) -> list[Any]:
+    """Every record of a topic, read to its end."""
+    consumer = KafkaConsumer(**client_options(broker))
+    try:
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        ends = consumer.end_offsets(partitions)
+        found: list[Any] = []
+        while any(consumer.position(partition) < ends[partition] for partition in partitions):
+            for polled in consumer.poll(timeout_ms=200).values():
+                found += polled
+        return found
+    finally:
+        consumer.close()
+
+
+def find(broker: KafkaSettings, topic: str, event_id: str) -> Any:
+    """The event with this id in the topic."""
+    events = [decode(record.value) for record in records(broker, topic) if record.value is not None]
+    [event] = [event for event in events if event.event_id == event_id]
+    return event
+
+
+def test_an_accepted_event_is_in_kafka_when_the_answer_comes(client: httpx.Client, broker: KafkaSettings) -> None:
+    before = time.time_ns() // 1_000_000
+    answer = client.post("/v1/events", json=CLICK | {"position": 3, "request_id": "r-1", "surface": "home"})
+    assert answer.status_code == 200
+    [result] = answer.json()["results"]
+    assert result["status"] == "accepted"
+    event = find(broker, TOPICS.interactions, result["event_id"])
+    assert isinstance(event, Interaction)
+    assert (event.user_id, event.item_id, event.kind.value, event.position) == ("u1", "i1", "click", 3)
+    assert (event.request_id, event.surface) == ("r-1", "home")
+    assert before <= event.happened_at <= event.received_at <= time.time_ns() // 1_000_000
+
+
+def test_an_event_keeps_the_id_and_the_time_that_it_was_sent_with(client: httpx.Client, broker: KafkaSettings) -> None:
+    happened_at = time.time_ns() // 1_000_000 - 60_000
+    answer = client.post("/v1/events", json=CLICK | {"event_id": "mine-1", "happened_at": happened_at})
+    assert answer.json()["results"] == [{"status": "accepted", "event_id": "mine-1"}]
+    assert find(broker, TOPICS.interactions, "mine-1").happened_at == happened_at
+
+
+def test_a_batch_is_answered_part_by_part_and_one_bad_event_does_not_sink_it(client: httpx.Client) -> None:
+    bad = [{"user_id": "u", "item_id": "", "kind": "click"}, {"item_id": "i", "kind": "click"}, 7, CLICK | {"x": 1}]
+    answer = client.post("/v1/events", json={"events": [CLICK, *bad, {**CLICK, "kind": "like"}]})
+    assert answer.status_code == 207
+    body = answer.json()
+    assert body["accepted"] == 2
+    assert [result["status"] for result in body["results"]] == ["accepted", *["rejected"] * 4, "accepted"]
+    fields = [result["errors"][0]["field"] for result in body["results"] if result["status"] == "rejected"]
+    assert fields == ["events[1].item_id", "events[2].user_id", "events[3]", "events[4].x"]
+
+
+@pytest.mark.parametrize("text", ["two words", "Größe 42", "ユーザー", "a/b?c#d%20e", "🦆", "\u0000", "x" * 200])
+def test_ids_may_hold_any_character(client: httpx.Client, broker: KafkaSettings, text: str) -> None:
+    answer = client.post("/v1/events", json={"user_id": text, "item_id": text, "kind": "view"})
+    assert answer.status_code == 200, answer.text
+    event = find(broker, TOPICS.interactions, answer.json()["results"][0]["event_id"])
+    assert (event.user_id, event.item_id) == (text, text)
+
+
+def test_an_item_is_upserted_and_removed_with_a_tombstone(client: httpx.Client, broker: KafkaSettings) -> None:
+    item = {"item_id": "Größe 42/ü", "title": "Boots", "categories": ["shoes"], "attributes": {"weight": 1.5}}
+    added = client.post("/v1/items", json=item)
+    event = find(broker, TOPICS.items, added.json()["results"][0]["event_id"])
+    assert isinstance(event, ItemUpserted)
+    assert (event.item_id, event.title, event.categories, event.attributes) == tuple(item.values())
+    removed = client.delete("/v1/items/Gr%C3%B6%C3%9Fe%2042%2F%C3%BC")
+    assert removed.status_code == 200
+    mine = until(
+        lambda: [
+            found
+            for found in [record for record in records(broker, TOPICS.items) if record.key == "Größe 42/ü".encode()]
+        ][2:]
+    )
+    assert mine[0].value is None
+    assert isinstance(find(broker, TOPICS.items, removed.json()["results"][0]["event_id"]), ItemRemoved)
+
+
+def test_users_and_identities_reach_their_topics(client: httpx.Client, broker: KafkaSettings) -> None:
+    user = client.post("/v1/users", json={"users": [{"user_id": "u9", "attributes": {"age": 30, "vip": True}}]})
+    event = find(broker, TOPICS.users, user.json()["results"][0]["event_id"])
+    assert isinstance(event, UserUpserted)
+    assert event.attributes == {"age": 30, "vip": True}
+    joined = client.post("/v1/identities", json={"session_id": "s9", "user_id": "u9"})
+    event = find(broker, TOPICS.identities, joined.json()["results"][0]["event_id"])
+    assert isinstance(event, IdentityLinked)
+    assert (event.session_id, event.user_id) == ("s9", "u9")
+
+
+NOW = time.time_ns() // 1_000_000
+BAD_BODIES: list[tuple[str, str, str, int, str]] = [
+    ("POST", "/v1/events", "", 400, ""),
+    ("POST", "/v1/events", "{", 400, ""),
+    ("POST", "/v1/events", '{"user_id": "u", "item_id": "i", "kind": "rating", "value": NaN}', 400, ""),
+    ("POST", "/v1/events", "[" * 100_000, 422, "body"),
+    ("POST", "/v1/events", '{"x":' * 100_000, 400, ""),
+    ("POST", "/v1/events", "null", 422, "body"),
+    ("POST", "/v1/events", "[]", 422, "body"),
+    ("POST", "/v1/events", "{}", 422, "item_id"),
+    ("POST", "/v1/events", '{"events": []}', 422, "events"),
+    ("POST", "/v1/events", '{"events": {}}', 422, "events"),
+    ("POST", "/v1/events", '{"events": [{}]}', 422, "events[0].item_id"),
+    ("POST", "/v1/events", '{"events": [], "more": 1}', 422, "more"),
+    ("POST", "/v1/events", f'{{"events": [{",".join(["1"] * 1001)}]}}', 422, "events"),
+    ("POST", "/v1/events", '{"user_id": "u", "item_id": "i", "kind": "stare"}', 422, "kind"),
+    ("POST", "/v1/events", '{"user_id": "u", "item_id": "i", "kind": 3}', 422, "kind"),
+    ("POST", "/v1/events", '{"user_id": 7, "item_id": "i", "kind": "view"}', 422, "user_id"),
+    ("POST", "/v1/events", '{"item_id": "i", "kind": "view"}', 422, "user_id"),
+    ("POST", "/v1/events", '{"user_id": "u", "item_id": "i", "kind": "rating"}', 422, "value"),
+    ("POST", "/v1/events", '{"user_id": "u", "item_id": "i", "kind": "rating", "value": 1e999}', 422, "value"),
+    ("POST", "/v1/events", '{"user_id": "u", "item_id": "i", "kind": "rating", "value": "5"}', 422, "value"),
+    ("POST", "/v1/events", f'{{"user_id": "{"u" * 201}", "item_id": "i", "kind": "view"}}', 422, "user_id"),
+    ("POST", "/v1/events", '{"user_id": "u", "item_id": "\\ud800", "kind": "view"}', 400, ""),
+    ("POST", "/v1/events", '{"user_id": "u", "item_id": "i", "kind": "view", "position": -1}', 422, "position"),
+    ("POST", "/v1/events", '{"user_id": "u", "item_id": "i", "kind": "view", "positon": 1}', 422, "positon"),
+    (
+        "POST",
+        "/v1/events",
+        f'{{"user_id": "u", "item_id": "i", "kind": "view", "happened_at": {NOW - 2 * WEEK_MS}}}',
+        422,
+        "happened_at",
+    ),
+    (
+        "POST",
+        "/v1/events",
+        f'{{"user_id": "u", "item_id": "i", "kind": "view", "happened_at": {NOW + WEEK_MS}}}',
+        422,
+        "happened_at",
+    ),
+    ("POST", "/v1/items", '{"title": "t"}', 422, "item_id"),
+    ("POST", "/v1/items", '{"item_id": "i", "categories": "c"}', 422, "categories"),
+    ("POST", "/v1/items", '{"item_id": "i", "attributes": {"a": null}}', 422, "attributes[...]"),
+    ("POST", "/v1/items", '{"item_id": "i", "available_from": 5, "available_until": 5}', 422, "available_until"),
+    ("POST", "/v1/items", f'{{"item_id": "i", "text": "{"t" * 20_001}"}}', 422, "text"),
+    ("POST", "/v1/items", '{"items": "i"}', 422, "items"),
+    ("POST", "/v1/users", '{"user_id": null}', 422, "user_id"),
+    ("POST", "/v1/users", '{"users": [{"user_id": "u", "age": 3}]}', 422, "users[0].age"),
+    ("POST", "/v1/identities", '{"session_id": "s"}', 422, "user_id"),
+    ("DELETE", "/v1/items/", "", 422, "item_id"),
+    ("DELETE", f"/v1/items/{'i' * 201}", "", 422, "item_id"),
+    ("DELETE", "/v1/items/%ff", "", 400, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "field"),
+    BAD_BODIES,
+    ids=[f"{path[:20]} {body[:60]}" for _, path, body, _, _ in BAD_BODIES],
+)
+def test_bad_input_is_a_problem_that_names_the_field(
+    client: httpx.Client, method: str, path: str, body: str, status: int, field: str
+) -> None:
+    answer = client.request(method, path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert {"type", "title", "detail"} <= set(problem)
+    if field:
+        assert problem["errors"][0]["field"] == field
+        assert problem["errors"][0]["detail"]
+
+
+def test_bytes_that_are_no_utf_8_are_bad_input(client: httpx.Client) -> None:
+    for body in (b'{"user_id": "\xff", "item_id": "i", "kind": "view"}', b'{"events": [{"user_id": "\xff"}]}', b"\xff"):
+        answer = client.post("/v1/events", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code in (400, 422)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_body_of_10_mb_is_refused_with_413(client: httpx.Client) -> None:
+    big = b'{"events": [' + b" " * 10_000_000 + b"]}"
+
+    def chunks() -> Iterator[bytes]:
+        for start in range(0, len(big), 65_536):
+            yield big[start : start + 65_536]
+
+    for content in (big, chunks()):
+        answer = client.post("/v1/events", content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+        assert answer.json()["type"] == "urn:flywheel:problem:body-too-large"
+
+
+def test_a_body_that_is_not_declared_as_json_is_refused(client: httpx.Client) -> None:
+    for headers in ({"content-type": "text/plain"}, {}):
+        assert client.post("/v1/events", content=b"{}", headers=headers).status_code == 415
+
+
+def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
+    assert client.get("/v1/nothing").status_code == 404
+    wrong = client.get("/v1/events")
+    assert wrong.status_code == 405
+    assert wrong.headers["allow"] == "POST"
+    for answer in (client.get("/v1/nothing"), wrong):
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_without_a_broker_nothing_is_accepted_and_the_client_is_told_when_to_try_again(
+    serve: Callable[[Any], AbstractContextManager[httpx.Client]],
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nowhere = KafkaSettings(bootstrap_servers=f"127.0.0.1:{closed.getsockname()[1]}")
+        with serve(build_collector(settings_for(nowhere), CollectorRegistry())) as client:
+            answer = client.post("/v1/events", json=CLICK)
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) > 0
+            assert answer.headers["content-type"] == "application/problem+json"
+            ready = client.get("/readyz")
+            assert ready.status_code == 503
+            assert ready.json() == {"ready": False, "checks": {"broker": False, "producer": False}}
