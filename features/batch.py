@@ -5,7 +5,7 @@ accounting row that says so.
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from pyspark.sql import DataFrame, Row, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
 from features.decoding import DEAD, EVENT, PARKED, TOMBSTONE
@@ -70,7 +70,9 @@ def _tables(topics: Topics) -> dict[str, Table]:
 
 
 def _summarise(records: DataFrame) -> list[Row]:
-    times = F.coalesce(*(f"{table.name}.happened_at" for table in (ITEMS, USERS, IMPRESSIONS, INTERACTIONS, IDENTITIES)))
+    times = F.coalesce(
+        *(f"{table.name}.happened_at" for table in (ITEMS, USERS, IMPRESSIONS, INTERACTIONS, IDENTITIES))
+    )
     counts = [F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in (EVENT, DEAD, PARKED, TOMBSTONE)]
     return (
         records.groupBy("topic", "partition")
@@ -102,7 +104,7 @@ def _merge(
     )
     fresh.createOrReplaceTempView("fresh")
     spark.sql(
-        f"MERGE INTO {name} AS known USING fresh ON known.event_id = fresh.event_id "  # noqa: S608 - own names only
+        f"MERGE INTO {name} AS known USING fresh ON known.event_id = fresh.event_id "
         f"AND to_date(known.happened_at) = to_date(fresh.happened_at) AND known.{span} "
         "WHEN NOT MATCHED THEN INSERT *"
     )
@@ -151,7 +153,7 @@ def _send_aside(records: DataFrame, summaries: list[Row], kafka: KafkaSettings) 
             )
 
 
-def _header(name: str, value: F.Column) -> F.Column:
+def _header(name: str, value: Column) -> Column:
     return F.struct(F.lit(name).alias("key"), value.cast("binary").alias("value"))
 
 
@@ -178,7 +180,7 @@ def _account(spark: SparkSession, topics: Topics, landings: list[Landing]) -> No
         return
     spark.createDataFrame([asdict(landing) for landing in landings], LANDINGS.columns).createOrReplaceTempView("landed")
     spark.sql(
-        f"MERGE INTO {table_name(topics.namespace, LANDINGS)} AS known USING landed "  # noqa: S608 - own names only
+        f"MERGE INTO {table_name(topics.namespace, LANDINGS)} AS known USING landed "
         "ON known.topic = landed.topic AND known.partition = landed.partition "
         "AND known.from_offset = landed.from_offset "
         "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"

@@ -20,7 +20,8 @@ def kafka_options(kafka: KafkaSettings) -> dict[str, str]:
 def _jaas(kafka: KafkaSettings) -> str:
     module = "plain.PlainLoginModule" if kafka.sasl_mechanism == "PLAIN" else "scram.ScramLoginModule"
     user = require(kafka.sasl_username, "kafka.sasl_username")
-    password = require(kafka.sasl_password and kafka.sasl_password.get_secret_value(), "kafka.sasl_password")
+    secret = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
+    password = require(secret, "kafka.sasl_password")
     return f"org.apache.kafka.common.security.{module} required username={_quoted(user)} password={_quoted(password)};"
 
 

@@ -27,6 +27,9 @@ from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)
 
+# Spark asks for offsets on the connection whose fetch waits for new records: with Kafka's default of 500 ms every
+# partition that was read to its end cost half a second.
+_FETCH = {"kafka.fetch.max.wait.ms": "20", "kafka.max.poll.records": "5000"}
 _KNOWN_RESTART = ("NullPointerException", "KafkaMicroBatchStream.metrics")
 
 
@@ -119,8 +122,10 @@ def _decoded(lander: Lander) -> DataFrame:
         .options(**kafka_options(lander.kafka))
         .option("subscribe", ",".join(lander.topics.landed))
         .option("startingOffsets", _starting_offsets(lander))
+        .options(**_FETCH)
         .option("maxOffsetsPerTrigger", lander.lake.max_records_per_batch)
         .load()
+        .coalesce(lander.lake.shuffle_partitions)  # one Python worker for many partitions, not one task for each
         .select("key", "value", "topic", "partition", "offset", F.unix_micros("timestamp").alias("appended_at"))
     )
     return records.mapInArrow(decoder(lander.topics), DECODED)

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 from pyspark.sql import SparkSession
 
@@ -47,7 +46,7 @@ def catalog_options(lake: LakeSettings) -> dict[str, str]:
     options |= {f"{prefix}.type": "jdbc", f"{prefix}.jdbc.schema-version": "V1"}
     if lake.catalog == "sqlite":
         Path(uri).parent.mkdir(parents=True, exist_ok=True)
-        return options | {f"{prefix}.uri": f"jdbc:sqlite:{quote(uri)}?journal_mode=WAL&busy_timeout=10000"}
+        return options | {f"{prefix}.uri": f"jdbc:sqlite:{uri}?journal_mode=WAL&busy_timeout=10000"}
     options[f"{prefix}.uri"] = uri
     if lake.catalog_user is not None:
         options[f"{prefix}.jdbc.user"] = lake.catalog_user

@@ -1,0 +1,90 @@
+"""Reading the lake without a JVM: a table at a snapshot, as Arrow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.table import Table
+
+from features.config import LakeSettings, require
+from streaming.errors import FlywheelError
+from streaming.namespace import Namespace
+
+_CATALOG = "lake"  # the name under which Spark's JDBC catalogue keeps its tables
+
+
+class SnapshotMissing(FlywheelError):
+    """The table or the snapshot asked for is not in the lake."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A table's rows at one snapshot; `snapshot_id` is None for a table that nothing was written to."""
+
+    snapshot_id: int | None
+    arrow: pa.Table
+
+
+def read_table(
+    lake: LakeSettings,
+    namespace: Namespace,
+    table: str,
+    *,
+    snapshot_id: int | None = None,
+    columns: Sequence[str] = ("*",),
+    where: BooleanExpression | None = None,
+) -> Snapshot:
+    """Return `columns` of a table's rows that match `where`, as of `snapshot_id` or of now; times are UTC timestamps.
+
+    Raises SnapshotMissing when there is no such table or snapshot.
+    """
+    loaded = _load(lake, namespace, table)
+    current = loaded.current_snapshot()
+    read_at = snapshot_id if snapshot_id is not None or current is None else current.snapshot_id
+    if snapshot_id is not None and loaded.snapshot_by_id(snapshot_id) is None:
+        raise SnapshotMissing(f"table {table!r} of namespace {namespace!r} has no snapshot {snapshot_id} any more")
+    scan = loaded.scan(
+        row_filter=where if where is not None else AlwaysTrue(), selected_fields=tuple(columns), snapshot_id=read_at
+    )
+    return Snapshot(read_at, scan.to_arrow())
+
+
+def current_snapshot_id(lake: LakeSettings, namespace: Namespace, table: str) -> int | None:
+    """Return the id of the table's newest snapshot, None when nothing was written to it."""
+    current = _load(lake, namespace, table).current_snapshot()
+    return current.snapshot_id if current is not None else None
+
+
+def open_catalog(lake: LakeSettings) -> Catalog:
+    """Return the Iceberg catalogue that Spark writes to; raises SnapshotMissing before anything was landed."""
+    properties = {"warehouse": require(lake.warehouse, "lake.warehouse")}
+    uri = require(lake.uri, "lake.uri")
+    if lake.catalog == "rest":
+        return load_catalog(_CATALOG, type="rest", uri=uri, **properties)
+    if lake.catalog == "sqlite" and not Path(uri).exists():
+        raise SnapshotMissing(f"there is no lake at {uri}: run `flywheel land` first")
+    # Spark makes the catalogue's tables; making them here as well would race with it.
+    properties["init_catalog_tables"] = "false"
+    return load_catalog(_CATALOG, type="sql", uri=_sqlalchemy_url(lake, uri), **properties)
+
+
+def _load(lake: LakeSettings, namespace: Namespace, table: str) -> Table:
+    try:
+        return open_catalog(lake).load_table((namespace, table))
+    except NoSuchTableError as error:
+        raise SnapshotMissing(f"namespace {namespace!r} has no table {table!r}: run `flywheel land` first") from error
+
+
+def _sqlalchemy_url(lake: LakeSettings, uri: str) -> str:
+    if lake.catalog == "sqlite":
+        return f"sqlite:///{uri}"
+    address = uri.removeprefix("jdbc:")
+    scheme, _, rest = address.partition("://")
+    if lake.catalog_user is None:
+        return address
+    password = f":{lake.catalog_password.get_secret_value()}" if lake.catalog_password is not None else ""
+    return f"{scheme}://{lake.catalog_user}{password}@{rest}"
