@@ -43,7 +43,7 @@ class EventProducer:
                 linger_ms=5,
                 batch_size=65_536,
                 max_block_ms=2_000,
-                request_timeout_ms=min(10_000, delivery_timeout_ms),
+                request_timeout_ms=min(10_000, delivery_timeout_ms // 2),
                 delivery_timeout_ms=delivery_timeout_ms,
                 bootstrap_timeout_ms=5_000,
                 reconnect_backoff_max_ms=1_000,

@@ -1,0 +1,42 @@
+"""What the commands share: output for people and for programs, and stopping on a signal."""
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def console() -> Console:
+    """Return the console for progress, standard error, so that standard output stays for results."""
+    return Console(stderr=True)
+
+
+def show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print rows as a table, or as a JSON array."""
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode() + "\n")
+        return
+    table = Table(title=title)
+    for name in rows[0] if rows else ():
+        table.add_column(name.replace("_", " "))
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+
+
+def stop_on_signal(stop: threading.Event) -> None:
+    """Set `stop` on SIGINT and SIGTERM, so that work in hand is finished and committed."""
+
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)

@@ -1,0 +1,41 @@
+"""Commands that run until they are stopped: the services and the consumers."""
+
+import os
+import threading
+from enum import StrEnum
+
+import typer
+
+from services.commands.common import stop_on_signal
+
+
+class Service(StrEnum):
+    """The HTTP services."""
+
+    RECOMMENDER = "recommender"
+    COLLECTOR = "collector"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("serve")(serve)
+    app.command("update-history")(update_history)
+
+
+def serve(service: Service) -> None:
+    """Run one of the HTTP services."""
+    from services.config import load_settings
+    from services.hosting import serve as host
+
+    host(service.value, load_settings(), os.environ)
+
+
+def update_history() -> None:
+    """Keep the users' histories in the online store, from the interactions in Kafka."""
+    from features.updater import run_updater
+    from services.config import load_settings
+
+    settings = load_settings()
+    stop = threading.Event()
+    stop_on_signal(stop)
+    run_updater(settings.kafka, settings.store.under(settings.home), settings.topics, stop)
