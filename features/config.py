@@ -56,7 +56,7 @@ class StoreSettings(BaseModel):
     redis_url: SecretStr | None = Field(None, description="redis://… of Redis or Valkey; unset = embedded Valkey")
     port: int | None = Field(None, ge=1, le=65535, description="port of the embedded Valkey; unset = a free one")
     registry: str | None = Field(None, description="path or URL of Feast's registry folder; unset = in home")
-    history_length: int = Field(200, ge=1, le=10_000, description="newest interactions kept per user")
+    history_length: int = Field(1000, ge=1, le=10_000, description="newest interactions kept per user")
     feature_max_age_days: int = Field(
         400, ge=1, le=36_500, description="days after which stored user features count as absent"
     )

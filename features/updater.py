@@ -1,0 +1,131 @@
+"""The history updater: interactions from Kafka into the users' histories, the one writer of that view.
+
+A history is merged by event time and written with a version of its own: the append time of its newest record, which
+Kafka never lets go back within a partition, and always above the stored one. An updater that lost its partition in a
+rebalance without noticing therefore cannot overwrite the new owner, since Feast skips versions that are not newer; and
+what was skipped is seen when the versions are read back, merged anew and written again.
+"""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from redis.exceptions import RedisError
+
+from features.config import StoreSettings
+from features.history import History, HistoryEvent, event_of, merge
+from features.online import SyncOnlineReader
+from features.store import FeatureStore
+from streaming.config import KafkaSettings
+from streaming.consumer import ConsumerCounts, ConsumerSpec, Received, consume
+from streaming.events import Interaction
+from streaming.ids import UserId
+from streaming.namespace import Namespace
+from streaming.topics import Topics
+
+_log = logging.getLogger(__name__)
+
+_MAX_RECORDS = 50_000  # a backfill writes each user once per poll, so long polls save writes
+_MAX_ROUNDS = 10
+_RETRY_S = 1.0
+
+
+class WriteContended(RuntimeError):
+    """Histories were overwritten by somebody else time after time."""
+
+
+@dataclass
+class _Pending:
+    """A user's new events and the append time (ms) of the newest record among them."""
+
+    events: list[HistoryEvent] = field(default_factory=list)
+    appended_at: int = 0
+
+
+def group_of(namespace: Namespace) -> str:
+    """Return the consumer group of a namespace's updaters."""
+    return f"{namespace}.history"
+
+
+def run_updater(
+    kafka: KafkaSettings,
+    store: StoreSettings,
+    topics: Topics,
+    stop: threading.Event,
+    counts: ConsumerCounts | None = None,
+) -> None:
+    """Keep the histories up to date until `stop` is set; waits out a store that is down.
+
+    Raises BrokerUnavailable when no broker answers.
+    """
+    features = FeatureStore(store, topics.namespace)
+    if not features.is_applied():
+        features.apply()
+    reader = SyncOnlineReader(store, topics.namespace)
+    updater = HistoryUpdater(reader, features, store.history_length)
+
+    def handle(received: list[Received]) -> None:
+        while True:
+            try:
+                return updater.update(received)
+            except RedisError as error:
+                _log.warning("the online store does not take histories, trying again: %s", error)
+                if stop.wait(_RETRY_S):
+                    raise
+
+    spec = ConsumerSpec(topics=[topics.interactions], group=group_of(topics.namespace), max_records=_MAX_RECORDS)
+    try:
+        consume(kafka, spec, handle, stop, counts)
+    finally:
+        reader.close()
+
+
+class HistoryUpdater:
+    """Merges interactions into the stored histories."""
+
+    def __init__(self, reader: SyncOnlineReader, features: FeatureStore, history_length: int) -> None:
+        self._reader = reader
+        self._features = features
+        self._history_length = history_length
+
+    def update(self, received: list[Received]) -> None:
+        """Merge the records' interactions; doing so again changes nothing. Guests without a user id are left out.
+
+        Raises redis.RedisError when the store is down, WriteContended when others keep overwriting.
+        """
+        pending = _by_user(received)
+        for _ in range(_MAX_ROUNDS):
+            if not pending:
+                return
+            pending = self._write(pending)
+        raise WriteContended(f"{len(pending)} histories were overwritten again and again: is a second updater running?")
+
+    def _write(self, pending: Mapping[UserId, _Pending]) -> dict[UserId, _Pending]:
+        """Write what changes a history and return what somebody else's newer write kept out."""
+        users = list(pending)
+        writes: dict[UserId, tuple[History, int]] = {}
+        for user_id, state in zip(users, self._reader.user_states(users), strict=True):
+            wanted = pending[user_id]
+            history = merge(state.history, wanted.events, self._history_length)
+            if history != state.history:
+                writes[user_id] = (history, max(wanted.appended_at * 1000, state.history_version + 1))
+        self._features.write_histories(writes)
+        stored = self._reader.history_versions(list(writes))
+        return {
+            user_id: pending[user_id]
+            for (user_id, (_, version)), found in zip(writes.items(), stored, strict=True)
+            if found != version
+        }
+
+
+def _by_user(received: list[Received]) -> dict[UserId, _Pending]:
+    pending: defaultdict[UserId, _Pending] = defaultdict(_Pending)
+    for record in received:
+        event = record.event
+        if isinstance(event, Interaction) and event.user_id is not None:
+            wanted = pending[UserId(event.user_id)]
+            wanted.events.append(event_of(event))
+            wanted.appended_at = max(wanted.appended_at, record.appended_at)
+    return pending
