@@ -1,0 +1,151 @@
+"""The model registry: immutable artifacts in an object store, and a versioned record of which one is the champion.
+
+Each change of the champion is a new numbered file, made by exclusive creation: of two that race for a number one wins
+and the other is told, so promote and rollback are one atomic step each, on a folder as on an object store.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+import msgspec
+
+from streaming.errors import FlywheelError
+from streaming.namespace import Namespace
+
+
+class NoChampion(FlywheelError):
+    """No model was promoted yet."""
+
+
+class NothingToRollBackTo(FlywheelError):
+    """The champion has no predecessor."""
+
+
+class ChampionChanged(FlywheelError):
+    """Another process changed the champion meanwhile."""
+
+
+class UnknownModel(FlywheelError):
+    """The registry has no such model version."""
+
+
+class Champion(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the champion's history; times in ms UTC. `reason` says why the gate was passed over, if it was."""
+
+    number: int
+    model_version: str
+    change: Literal["promote", "rollback"]
+    changed_at: int
+    gate: dict[str, Any]
+    reason: str | None = None
+
+
+class Registry:
+    """The models of one namespace under an fsspec URL or a folder."""
+
+    def __init__(self, url: str, namespace: Namespace) -> None:
+        self._files, root = fsspec.core.url_to_fs(url)
+        self._artifacts = f"{root}/{namespace}/artifacts"
+        self._champions = f"{root}/{namespace}/champions"
+
+    def add(self, artifact: Path, version: str) -> None:
+        """Copy a finished artifact into the registry; the same version again changes nothing."""
+        target = f"{self._artifacts}/{version}"
+        if self._files.exists(f"{target}/COMPLETE"):
+            return
+        self._files.makedirs(target, exist_ok=True)
+        for file in sorted(path for path in artifact.iterdir() if path.is_file()):
+            self._files.put_file(str(file), f"{target}/{file.name}")
+        self._files.pipe_file(f"{target}/COMPLETE", b"")
+
+    def fetch(self, version: str, target: Path) -> None:
+        """Copy an artifact into the folder `target`; raises UnknownModel. Its loader checks the digests."""
+        source = f"{self._artifacts}/{version}"
+        if not self._files.exists(f"{source}/COMPLETE"):
+            raise UnknownModel(f"the registry has no model {version!r}: `flywheel models` lists them")
+        target.mkdir(parents=True, exist_ok=True)
+        for name in self._names(source):
+            if name != "COMPLETE":
+                self._files.get_file(f"{source}/{name}", str(target / name))
+
+    def versions(self) -> list[str]:
+        """Return the versions that are complete, sorted."""
+        return [
+            name for name in self._names(self._artifacts) if self._files.exists(f"{self._artifacts}/{name}/COMPLETE")
+        ]
+
+    def history(self) -> list[Champion]:
+        """Return all changes of the champion, oldest first."""
+        return list(self._read_champions())
+
+    def champion(self) -> Champion | None:
+        """Return the current champion, None before the first promotion."""
+        history = self.history()
+        return history[-1] if history else None
+
+    def promote(self, change: Champion) -> Champion:
+        """Make `change.model_version` the champion, as entry `change.number`, which must be the next one.
+
+        Raises UnknownModel, and ChampionChanged when that number was taken meanwhile.
+        """
+        if change.model_version not in self.versions():
+            raise UnknownModel(f"the registry has no model {change.model_version!r}: `flywheel models` lists them")
+        if change.number != self.next_number():
+            raise ChampionChanged("the champion was changed meanwhile: look at it and try again")
+        self._files.makedirs(self._champions, exist_ok=True)
+        try:
+            with self._files.open(self._entry(change.number), "xb") as file:
+                file.write(msgspec.json.encode(change))
+        except FileExistsError as error:
+            raise ChampionChanged("the champion was changed meanwhile: look at it and try again") from error
+        return change
+
+    def rollback(self, now: int, reason: str) -> Champion:
+        """Make the model that the current champion replaced the champion again; raises NothingToRollBackTo."""
+        history = self.history()
+        before = _predecessor(history)
+        if before is None:
+            raise NothingToRollBackTo("the champion has no predecessor: promote another model instead")
+        return self.promote(
+            Champion(
+                number=self.next_number(),
+                model_version=before,
+                change="rollback",
+                changed_at=now,
+                gate={},
+                reason=reason,
+            )
+        )
+
+    def next_number(self) -> int:
+        """Return the number that the next change of the champion gets, from 1."""
+        names = self._names(self._champions)
+        return 1 + int(names[-1].removesuffix(".json")) if names else 1
+
+    def _read_champions(self) -> Iterator[Champion]:
+        for name in self._names(self._champions):
+            entry = self._files.cat_file(f"{self._champions}/{name}")
+            if entry:  # an empty one is being written just now, or its writer died
+                yield msgspec.json.decode(entry, type=Champion)
+
+    def _entry(self, number: int) -> str:
+        return f"{self._champions}/{number:08d}.json"
+
+    def _names(self, folder: str) -> list[str]:
+        if not self._files.exists(folder):
+            return []
+        self._files.invalidate_cache()
+        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in self._files.ls(folder, detail=False))
+
+
+def _predecessor(history: list[Champion]) -> str | None:
+    """Return the model that was champion before the current one, seeing through rollbacks."""
+    stack: list[str] = []
+    for change in history:
+        if change.change == "rollback":
+            stack.pop()
+        else:
+            stack.append(change.model_version)
+    return stack[-2] if len(stack) > 1 else None

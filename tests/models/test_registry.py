@@ -1,0 +1,107 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from models.registry import Champion, ChampionChanged, NothingToRollBackTo, Registry, UnknownModel
+from streaming.namespace import Namespace
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    registry = Registry(str(tmp_path / "registry"), Namespace("shop"))
+    for version in ("m1", "m2", "m3"):
+        artifact = tmp_path / version
+        artifact.mkdir()
+        (artifact / "spec.json").write_text(version)
+        registry.add(artifact, version)
+    return registry
+
+
+def change(registry: Registry, version: str) -> Champion:
+    return Champion(
+        number=registry.next_number(), model_version=version, change="promote", changed_at=1, gate={"passed": True}
+    )
+
+
+def champion(registry: Registry) -> str | None:
+    current = registry.champion()
+    return current.model_version if current else None
+
+
+def test_an_artifact_comes_back_as_it_was_added(registry: Registry, tmp_path: Path) -> None:
+    registry.fetch("m2", tmp_path / "fetched")
+    assert [path.name for path in (tmp_path / "fetched").iterdir()] == ["spec.json"]
+    assert (tmp_path / "fetched" / "spec.json").read_text() == "m2"
+
+
+def test_there_is_no_champion_before_the_first_promotion(registry: Registry) -> None:
+    assert registry.champion() is None
+    with pytest.raises(NothingToRollBackTo):
+        registry.rollback(1, "nothing there")
+
+
+def test_the_last_promoted_model_is_the_champion(registry: Registry) -> None:
+    registry.promote(change(registry, "m1"))
+    registry.promote(change(registry, "m2"))
+    assert champion(registry) == "m2"
+    assert [entry.number for entry in registry.history()] == [1, 2]
+
+
+def test_rolling_back_twice_goes_back_two_models(registry: Registry) -> None:
+    for version in ("m1", "m2", "m3"):
+        registry.promote(change(registry, version))
+    registry.rollback(2, "m3 is worse")
+    assert champion(registry) == "m2"
+    registry.rollback(3, "m2 too")
+    assert champion(registry) == "m1"
+    with pytest.raises(NothingToRollBackTo):
+        registry.rollback(4, "and m1")
+
+
+def test_a_model_that_was_not_added_cannot_be_promoted(registry: Registry) -> None:
+    with pytest.raises(UnknownModel, match="'m9'"):
+        registry.promote(change(registry, "m9"))
+
+
+def test_a_half_copied_artifact_is_no_model(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "registry" / "shop" / "artifacts" / "m4").mkdir()
+    assert registry.versions() == ["m1", "m2", "m3"]
+    with pytest.raises(UnknownModel):
+        registry.fetch("m4", tmp_path / "fetched")
+
+
+def test_of_two_that_change_the_champion_at_once_one_wins_and_one_is_told(registry: Registry) -> None:
+    first, second = change(registry, "m1"), change(registry, "m2")
+    ready, outcomes = threading.Barrier(2), []
+
+    def promote(wanted: Champion) -> None:
+        ready.wait()
+        try:
+            registry.promote(wanted)
+            outcomes.append("won")
+        except ChampionChanged:
+            outcomes.append("told")
+
+    threads = [threading.Thread(target=promote, args=(wanted,)) for wanted in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["told", "won"]
+    assert len(registry.history()) == 1
+
+
+def test_a_writer_that_died_blocks_nobody(registry: Registry, tmp_path: Path) -> None:
+    registry.promote(change(registry, "m1"))
+    (tmp_path / "registry" / "shop" / "champions" / "00000002.json").touch()
+    assert champion(registry) == "m1"
+    registry.promote(change(registry, "m2"))
+    assert champion(registry) == "m2"
+
+
+def test_namespaces_do_not_see_each_other(registry: Registry, tmp_path: Path) -> None:
+    registry.promote(change(registry, "m1"))
+    other = Registry(str(tmp_path / "registry"), Namespace("bigshop"))
+    assert other.versions() == []
+    assert other.champion() is None
