@@ -9,7 +9,7 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import mmh3
 from redis import Redis
@@ -21,6 +21,7 @@ from features.project import HISTORY, USER, USER_VIEW, View, feast_project
 from streaming.ids import UserId
 from streaming.namespace import Namespace
 
+# redis-py types keys as text; Feast's are bytes, hence the untyped clients below.
 _DAY_MS = 86_400_000
 _STRING = 2  # Feast's ValueType.STRING
 
@@ -78,7 +79,7 @@ class OnlineReader:
 
     def __init__(self, store: StoreSettings, namespace: Namespace) -> None:
         self._layout = Layout.of(store, namespace)
-        self._redis = AsyncRedis.from_url(store_url(store))
+        self._redis: Any = AsyncRedis.from_url(store_url(store))
 
     async def user_state(self, user_id: UserId, as_of: int | None = None) -> UserState:
         """Return what the store knows of a user at `as_of` (ms, now if None); raises redis.RedisError when it is down.
@@ -102,7 +103,7 @@ class SyncOnlineReader:
 
     def __init__(self, store: StoreSettings, namespace: Namespace) -> None:
         self._layout = Layout.of(store, namespace)
-        self._redis = Redis.from_url(store_url(store))
+        self._redis: Any = Redis.from_url(store_url(store))
 
     def user_states(self, user_ids: Sequence[UserId], as_of: int | None = None) -> list[UserState]:
         """Return the users' states in their order, in one round trip."""

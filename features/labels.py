@@ -1,0 +1,162 @@
+"""Labelled examples: what was shown and answered, and what users chose by themselves beside sampled alternatives."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
+from pyspark.sql import functions as F  # noqa: N812 - the customary name
+
+from features.transforms import PROBE_SURFACE, organic
+from streaming.events import Kind
+
+POSITIVE_KINDS = tuple(kind.value for kind in (Kind.CLICK, Kind.LIKE, Kind.RATING, Kind.PURCHASE))
+"""What says that a user wanted an item; a view only proves that it was seen."""
+
+_DRAWS_PER_NEGATIVE = 4  # a heavy user has taken most popular items, so most draws for him are refused
+_SAMPLED = ("group_id", "user_id", "item_id", "label", "sampling", "happened_at")
+COLUMNS = (*_SAMPLED, "position", "logged_user_features")
+"""What an example has before features join; group_id is the positive's event id, or the slate's request id."""
+
+POSITIVE, POPULAR, UNIFORM, IMPRESSION = "positive", "popular", "uniform", "impression"
+"""How an example came about."""
+
+
+@dataclass(frozen=True)
+class ExampleSpec:
+    """Which examples are made. `seed` fixes the sampled negatives, whatever the machine."""
+
+    positives: int = 4000
+    negatives: int = 50
+    seed: int = 17
+    click_window: timedelta = timedelta(minutes=30)
+
+
+def impression_examples(
+    impressions: DataFrame, interactions: DataFrame, spec: ExampleSpec, as_of: datetime
+) -> DataFrame:
+    """Return one example per shown item of every slate whose click window closed by `as_of`.
+
+    label is 1 when the user answered the slate with a positive act on the item within the window.
+    """
+    window = F.expr(f"INTERVAL {int(spec.click_window.total_seconds())} SECONDS")
+    shown = (
+        impressions.where((F.col("surface") != PROBE_SURFACE) & (F.col("happened_at") + window <= F.lit(as_of)))
+        .where(F.col("user_id").isNotNull())
+        .select(
+            F.col("event_id").alias("group_id"),
+            "user_id",
+            "happened_at",
+            F.col("user_features").alias("logged_user_features"),
+            F.explode("slate").alias("shown"),
+        )
+        .select("group_id", "user_id", "happened_at", "logged_user_features", "shown.item_id", "shown.position")
+    )
+    answers = (
+        interactions.where(F.col("request_id").isNotNull() & F.col("kind").isin(*POSITIVE_KINDS))
+        .groupBy(F.col("request_id").alias("group_id"), "item_id")
+        .agg(F.min("happened_at").alias("answered_at"))
+    )
+    clicked = F.coalesce(F.col("answered_at") <= F.col("happened_at") + window, F.lit(False))
+    return (
+        shown.join(answers, ["group_id", "item_id"], "left")
+        .withColumn("label", clicked.cast("int"))
+        .withColumn("sampling", F.lit(IMPRESSION))
+        .select(*COLUMNS)
+    )
+
+
+def organic_examples(interactions: DataFrame, spec: ExampleSpec, as_of: datetime) -> DataFrame:
+    """Return the latest `spec.positives` unprompted positive acts before `as_of`, each with sampled negatives.
+
+    Half of a positive's negatives are drawn uniformly from the items with an interaction before it, half in proportion
+    to the interactions before it; before means in an earlier second. None is an item that the user ever chose, nor one
+    that occurs twice in its group. A draw depends on the seed, the positive's event id and the draw's number alone.
+    """
+    log = _indexed(
+        organic(interactions).where(F.col("kind").isin(*POSITIVE_KINDS) & (F.col("happened_at") < F.lit(as_of)))
+    )
+    positives = (
+        log.where(F.col("user_id").isNotNull() & F.col("request_id").isNull())
+        .orderBy(F.desc("happened_at"), F.desc("event_id"))
+        .limit(spec.positives)
+        .withColumnRenamed("event_id", "group_id")
+    )
+    taken = log.select("user_id", "item_id").where(F.col("user_id").isNotNull()).distinct()
+    quotas = {POPULAR: spec.negatives // 2, UNIFORM: spec.negatives - spec.negatives // 2}
+    drawn = _drawn(positives, POPULAR, "rows_before", log.select("row", "item_id"), spec).union(
+        _drawn(positives, UNIFORM, "items_before", log.where("is_first").select("item_row", "item_id"), spec)
+    )
+    negatives = _within(quotas, drawn.join(taken, ["user_id", "item_id"], "left_anti"))
+    chosen = positives.withColumns({"label": F.lit(1), "sampling": F.lit(POSITIVE)})
+    rows = [table.select(*_SAMPLED) for table in (chosen, negatives.withColumn("label", F.lit(0)))]
+    unknown = {"position": F.lit(None).cast("int"), "logged_user_features": F.lit(None).cast("string")}
+    return rows[0].union(rows[1]).withColumns(unknown).select(*COLUMNS)
+
+
+def _indexed(log: DataFrame) -> DataFrame:
+    """Number the log, and the first row of each item, by time from 0; say how many came in earlier seconds.
+
+    Day by day, so that no single task sorts everything.
+    """
+    first = Window.partitionBy("item_id").orderBy("happened_at", "event_id")
+    log = log.select(
+        "event_id",
+        "user_id",
+        "item_id",
+        "request_id",
+        "happened_at",
+        F.to_date("happened_at").alias("day"),
+        F.unix_seconds("happened_at").alias("second"),
+        (F.row_number().over(first) == 1).alias("is_first"),
+    )
+    day = Window.partitionBy("day").orderBy("happened_at", "event_id").rowsBetween(Window.unboundedPreceding, -1)
+    earlier = Window.partitionBy("day").orderBy("second").rangeBetween(Window.unboundedPreceding, -1)
+    one, is_first = F.lit(1), F.col("is_first").cast("int")
+    counts = log.groupBy("day").agg(F.count("*").alias("rows"), F.sum(is_first).alias("items"))
+    days_before = Window.orderBy("day").rowsBetween(Window.unboundedPreceding, -1)
+    offsets = counts.select(
+        "day", _count("rows", days_before).alias("day_row"), _count("items", days_before).alias("day_item")
+    )
+    return log.join(F.broadcast(offsets), "day").select(
+        "event_id",
+        "user_id",
+        "item_id",
+        "request_id",
+        "happened_at",
+        "is_first",
+        (F.col("day_row") + _count(one, day)).alias("row"),
+        (F.col("day_item") + _count(is_first, day)).alias("item_row"),
+        (F.col("day_row") + _count(one, earlier)).alias("rows_before"),
+        (F.col("day_item") + _count(is_first, earlier)).alias("items_before"),
+    )
+
+
+def _drawn(positives: DataFrame, sampling: str, bound: str, pool: DataFrame, spec: ExampleSpec) -> DataFrame:
+    """Draw rows of `pool` (row number, item_id) below each positive's `bound`, several times as many as are kept."""
+    number = pool.columns[0]
+    draws = F.sequence(F.lit(0), F.lit((spec.negatives + 1) // 2 * _DRAWS_PER_NEGATIVE - 1))
+    hashed = F.xxhash64(F.lit(spec.seed), F.lit(sampling), "group_id", "draw")
+    return (
+        positives.where(F.col(bound) > 0)
+        .select("group_id", "user_id", "happened_at", bound, F.explode(draws).alias("draw"))
+        .withColumn(number, F.pmod(hashed, F.col(bound)))
+        .join(pool, number)
+        .select("group_id", "user_id", "item_id", "happened_at", "draw", F.lit(sampling).alias("sampling"))
+    )
+
+
+def _within(quotas: dict[str, int], drawn: DataFrame) -> DataFrame:
+    """Keep the first draws of each kind up to its quota, no item twice in a group."""
+    again = Window.partitionBy("group_id", "item_id").orderBy("draw", "sampling")
+    order = Window.partitionBy("group_id", "sampling").orderBy("draw")
+    quota = F.when(F.col("sampling") == POPULAR, quotas[POPULAR]).otherwise(quotas[UNIFORM])
+    return (
+        drawn.withColumn("copy", F.row_number().over(again))
+        .where("copy = 1")
+        .withColumn("place", F.row_number().over(order))
+        .where(F.col("place") <= quota)
+    )
+
+
+def _count(column: Column | str, window: WindowSpec) -> Column:
+    return F.coalesce(F.sum(column).over(window), F.lit(0)).cast("bigint")

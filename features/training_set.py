@@ -1,0 +1,89 @@
+"""The Spark jobs of the slow path: feature tables, then examples with their features as of their time."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the customary name
+
+from features.labels import ExampleSpec, impression_examples, organic_examples
+from features.lake import (
+    EXAMPLES,
+    IMPRESSIONS,
+    INTERACTIONS,
+    ITEM_FEATURES,
+    ITEMS,
+    USER_FEATURES,
+    USERS,
+    Table,
+    table_name,
+)
+from features.project import USER_VIEW
+from features.store import FeatureStore
+from features.transforms import item_features, user_features
+from streaming.namespace import Namespace
+
+
+@dataclass(frozen=True)
+class Written:
+    """A derived table as it was written: its rows and the snapshot that holds them."""
+
+    rows: int
+    snapshot_id: int
+
+
+def build_features(spark: SparkSession, namespace: Namespace, as_of: datetime) -> dict[str, Written]:
+    """Recompute the user and item features of every UTC day that ended by `as_of`; returns what was written by table.
+
+    Each table is replaced as a whole in one commit, so running again gives the same and readers see no half.
+    """
+    interactions = _table(spark, namespace, INTERACTIONS).where(F.col("happened_at") < F.lit(as_of))
+    closed = F.col("event_timestamp") <= F.lit(as_of)
+    users = user_features(interactions, _table(spark, namespace, USERS)).where(closed)
+    items = item_features(interactions, _table(spark, namespace, ITEMS)).where(closed)
+    return {
+        USER_FEATURES.name: _replace(spark, namespace, USER_FEATURES, users),
+        ITEM_FEATURES.name: _replace(spark, namespace, ITEM_FEATURES, items),
+    }
+
+
+def build_training_set(
+    spark: SparkSession, namespace: Namespace, store: FeatureStore, spec: ExampleSpec, as_of: datetime
+) -> Written:
+    """Write the examples known at `as_of` with their features as of each example's time; returns rows and snapshot.
+
+    Features that were logged when a slate was served win over joined ones.
+    """
+    interactions = _table(spark, namespace, INTERACTIONS)
+    examples = organic_examples(interactions, spec, as_of).union(
+        impression_examples(_table(spark, namespace, IMPRESSIONS), interactions, spec, as_of)
+    )
+    # Feature rows are stamped at midnight, so joining at the start of the example's day finds the same row, and the
+    # join works on thousands of user-days and item-days instead of every second.
+    by_day = examples.withColumn("event_timestamp", F.date_trunc("day", "happened_at"))
+    joined = store.point_in_time_join(by_day)
+    rows = joined.select(*(_column(field.name) for field in EXAMPLES.columns.fields))
+    return _replace(spark, namespace, EXAMPLES, rows)
+
+
+def _column(name: str) -> Column:
+    if name == "event_timestamp":
+        return F.col("happened_at").alias(name)
+    if name in USER_VIEW.features:
+        kind = EXAMPLES.columns[name].dataType
+        logged = F.get_json_object("logged_user_features", f"$.{name}").cast(kind)
+        return F.coalesce(logged, F.col(name)).alias(name)
+    return F.col(name)
+
+
+def _table(spark: SparkSession, namespace: Namespace, table: Table) -> DataFrame:
+    return spark.table(table_name(namespace, table))
+
+
+def _replace(spark: SparkSession, namespace: Namespace, table: Table, rows: DataFrame) -> Written:
+    name = table_name(namespace, table)
+    rows.select(*table.columns.names).writeTo(name).overwrite(F.lit(True))
+    newest = spark.table(f"{name}.snapshots").orderBy(F.desc("committed_at")).first()
+    if newest is None:
+        raise RuntimeError(f"table {name} has no snapshot after a write")
+    return Written(int(newest["summary"]["total-records"]), int(newest["snapshot_id"]))
