@@ -1,6 +1,6 @@
 """Calls the two services over HTTP, as an application would."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,7 +52,9 @@ class ApiClient:
         """Take an item out of the catalogue."""
         return self._call(self._collector, "DELETE", f"/v1/items/{item_id}", None)
 
-    def evaluate(self, steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def evaluate(
+        self, steps: Sequence[dict[str, Any]], progress: Callable[[int], None] = lambda _: None
+    ) -> list[dict[str, Any]]:
         """Answer `steps` in order in an evaluation of their own, which neither logs nor writes anything."""
         started = self._call(self._recommender, "POST", "/v1/evaluations", None)
         path = f"/v1/evaluations/{started['evaluation_id']}"
@@ -60,6 +62,7 @@ class ApiClient:
         for first in range(0, len(steps), _STEPS_PER_CALL):
             body = {"steps": steps[first : first + _STEPS_PER_CALL]}
             slates += self._call(self._recommender, "POST", f"{path}/recommend", body)["slates"]
+            progress(len(body["steps"]))
         self._call(self._recommender, "DELETE", path, None)
         return slates
 

@@ -1,0 +1,137 @@
+"""Commands of the slow path: landing, features, materialisation, accounting, maintenance."""
+
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from services.commands.common import AsJson, console, show, stop_on_signal
+from streaming.errors import FlywheelError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from features.batch import Landing
+    from services.config import Settings
+
+AsOf = Annotated[str | None, typer.Option(help="Moment that decides what is known, ISO 8601 with zone; now if unset.")]
+
+
+class BadTime(FlywheelError):
+    """A time on the command line is no aware ISO 8601 time."""
+
+    exit_code = 2
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("land")(land)
+    app.command("build-features")(build_features)
+    app.command("materialise")(materialise)
+    app.command("audit")(audit)
+    app.command("maintain")(maintain)
+
+
+def land(
+    available_now: Annotated[bool, typer.Option("--available-now", help="Land what is there, then end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Land Kafka's topics in the lake, until stopped or with --available-now."""
+    from features.landing import Lander
+    from features.landing import land as run
+
+    settings, spark = _open()
+    stop = threading.Event()
+    stop_on_signal(stop)
+    lander = Lander(
+        spark,
+        settings.kafka,
+        settings.lake.under(settings.home),
+        settings.store.under(settings.home),
+        settings.topics,
+        lambda: time.time_ns() // 1_000_000,
+    )
+
+    def progress(landings: "list[Landing]") -> None:
+        records, inserted = sum(part.records for part in landings), sum(part.inserted for part in landings)
+        console().print(f"landed {inserted} of {records} records", highlight=False)
+
+    result = run(lander, available_now=available_now, stop=stop, progress=progress)
+    show("Landed", [msgspec.to_builtins(landing) for landing in result.landings], as_json)
+
+
+def build_features(as_of: AsOf = None, as_json: AsJson = False) -> None:
+    """Recompute the feature tables and the training examples with their features as of their time."""
+    from features.labels import ExampleSpec
+    from features.store import FeatureStore
+    from features.training_set import build_features as build
+    from features.training_set import build_training_set
+
+    moment = _moment(as_of)
+    settings, spark = _open()
+    store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
+    store.apply()
+    written = build(spark, settings.topics.namespace, moment)
+    written["examples"] = build_training_set(spark, settings.topics.namespace, store, ExampleSpec(), moment)
+    rows = [
+        {"table": name, "rows": table.rows, "snapshot_id": str(table.snapshot_id)} for name, table in written.items()
+    ]
+    show("Written", rows, as_json)
+
+
+def materialise(as_of: AsOf = None, as_json: AsJson = False) -> None:
+    """Write every user's and item's newest features into the online store."""
+    from features.store import FeatureStore
+
+    moment = _moment(as_of)
+    settings, spark = _open()
+    store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
+    store.apply()
+    counts = store.materialise(spark, moment)
+    show("Materialised", [{"view": view, "rows": rows} for view, rows in counts.items()], as_json)
+
+
+def audit(as_json: AsJson = False) -> None:
+    """Balance what is in Kafka with what is in the lake, by topic and partition; exit 1 on any difference."""
+    from features.accounting import audit as balance
+
+    settings, spark = _open()
+    accounting = balance(spark, settings.kafka, settings.topics)
+    show("Audit", accounting.rows(), as_json)
+    accounting.check()
+
+
+def maintain(as_json: AsJson = False) -> None:
+    """Compact the lake's small files, expire old snapshots and remove what nothing points to."""
+    from features.maintenance import maintain as run
+
+    settings, spark = _open()
+    kept = settings.lake.snapshots_kept
+    show("Maintained", run(spark, settings.topics.namespace, kept), as_json)
+
+
+def _open() -> "tuple[Settings, SparkSession]":
+    from features.spark import build_session
+    from services.config import load_settings
+    from streaming.embedded.java import user_cache
+
+    settings = load_settings()
+    return settings, build_session(
+        settings.lake.under(settings.home), settings.topics.namespace, user_cache(os.environ)
+    )
+
+
+def _moment(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadTime(f"--as-of {text!r} is no time: write it as 2026-01-31T12:00:00Z") from error
+    if moment.tzinfo is None:
+        raise BadTime(f"--as-of {text!r} has no zone: write it as 2026-01-31T12:00:00Z")
+    return moment.astimezone(UTC)

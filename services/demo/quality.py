@@ -1,0 +1,149 @@
+"""The quality of what is served, measured over HTTP on held-out events, beside baselines that see the same."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from models.baselines import Baseline, ItemKnn, Markov, Popularity, Product, RecentPopularity
+from models.heldout import (
+    Group,
+    Quality,
+    frozen_cases,
+    frozen_ndcg,
+    frozen_quality,
+    prequential_groups,
+    prequential_ndcg,
+)
+from models.metrics import Interval, paired_bootstrap
+from services.demo.client import ApiClient, items_of
+from services.demo.world import Replayed
+from streaming.dataset import InteractionRecord
+from streaming.ids import ItemId, UserId
+from streaming.replay import Shift
+
+_FROZEN_N, _PREQUENTIAL_N = 50, 10
+POPULAR_30D = "popularity_30d"
+MARKOV_RECENT = "markov_x_sqrt_popularity_30d"
+
+Answers = dict[UserId, list[ItemId]]
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True):
+    """Part a: histories end at the cut. `against_30d` compares NDCG@10 with the 30-day list, paired over users."""
+
+    served: dict[str, Quality]
+    baselines: dict[str, dict[str, Quality]]
+    against_30d: dict[str, Interval]
+
+
+class Prequential(msgspec.Struct, frozen=True, kw_only=True):
+    """Part b: the model is frozen, the history live. The baseline is the live 30-day list; means over users."""
+
+    users: int
+    groups: int
+    ndcg10: float
+    baseline_ndcg10: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    other_baselines: dict[str, float]
+    best_possible_ndcg10: float | None = None
+
+
+def measure_frozen(client: ApiClient, world: Replayed, shift: Shift, seed: int) -> Frozen:
+    """Ask for every test user as of the cut and compare with the baselines."""
+    cases = frozen_cases(world.train, world.test)
+    catalogue = {event.item_id for event in world.train}
+    steps = [{"user_id": case.user_id, "as_of": shift(world.cut), "n": _FROZEN_N} for case in cases]
+    slates = client.evaluate(steps)
+    served: Answers = {case.user_id: items_of(slate) for case, slate in zip(cases, slates, strict=True)}
+    answers = {
+        name: {case.user_id: ranker.answer(case.user_id, world.cut, _FROZEN_N) for case in cases}
+        for name, ranker in _frozen_baselines(world.train).items()
+    }
+    groups = {"warm": [case for case in cases if not case.is_new], "all": cases}
+    return Frozen(
+        served=frozen_quality(cases, served, catalogue),
+        baselines={name: frozen_quality(cases, ranked, catalogue) for name, ranked in answers.items()},
+        against_30d={
+            name: paired_bootstrap(frozen_ndcg(part, served), frozen_ndcg(part, answers[POPULAR_30D]), seed)
+            for name, part in groups.items()
+            if part
+        },
+    )
+
+
+def measure_prequential(
+    client: ApiClient, world: Replayed, shift: Shift, seed: int, progress: Callable[[int], None]
+) -> Prequential:
+    """Ask before each group of the test events, feed the group, and compare with live baselines."""
+    groups = prequential_groups(world.test)
+    served = prequential_ndcg(groups, [items_of(slate) for slate in client.evaluate(_steps(groups, shift), progress)])
+    by_baseline = {
+        name: prequential_ndcg(groups, _live_answers(ranker, groups))
+        for name, ranker in _live_baselines(world.train).items()
+    }
+    baseline = by_baseline.pop(POPULAR_30D)
+    users = sorted(served)
+    interval = paired_bootstrap([served[user] for user in users], [baseline[user] for user in users], seed)
+    best = world.best_answers(groups, _PREQUENTIAL_N)
+    return Prequential(
+        users=len(users),
+        groups=len(groups),
+        ndcg10=_mean(served),
+        baseline_ndcg10=_mean(baseline),
+        difference=interval.difference,
+        difference_low=interval.low,
+        difference_high=interval.high,
+        other_baselines={name: _mean(values) for name, values in by_baseline.items()},
+        best_possible_ndcg10=None if best is None else _mean(prequential_ndcg(groups, best)),
+    )
+
+
+def _steps(groups: Sequence[Group], shift: Shift) -> list[dict[str, Any]]:
+    return [
+        {
+            "user_id": group.user_id,
+            "as_of": shift(group.time),
+            "n": _PREQUENTIAL_N,
+            "then": [_fed(event, shift) for event in group.events],
+        }
+        for group in groups
+    ]
+
+
+def _fed(event: InteractionRecord, shift: Shift) -> dict[str, Any]:
+    return {"item_id": event.item_id, "kind": event.kind, "happened_at": shift(event.time), "value": event.value}
+
+
+def _live_answers(ranker: Baseline, groups: Sequence[Group]) -> list[list[ItemId]]:
+    answers = []
+    for group in groups:
+        answers.append(ranker.answer(group.user_id, group.time, _PREQUENTIAL_N))
+        for event in group.events:
+            ranker.observe(event)
+    return answers
+
+
+def _frozen_baselines(train: Sequence[InteractionRecord]) -> dict[str, Baseline]:
+    return {
+        "popularity": Popularity(train),
+        "popularity_7d": RecentPopularity(train, 7),
+        POPULAR_30D: RecentPopularity(train, 30),
+        "item_knn": ItemKnn(train),
+    }
+
+
+def _live_baselines(train: Sequence[InteractionRecord]) -> dict[str, Baseline]:
+    return {
+        POPULAR_30D: RecentPopularity(train, 30),
+        "popularity": Popularity(train),
+        "item_knn": ItemKnn(train),
+        "markov": Markov(train),
+        MARKOV_RECENT: Product(train, Markov(train), RecentPopularity(train, 30)),
+    }
+
+
+def _mean(values: dict[UserId, float]) -> float:
+    return sum(values.values()) / len(values)
