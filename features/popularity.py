@@ -1,0 +1,107 @@
+"""How often each item was used lately: counts per item and UTC day, growable, cheap to read and to copy. Numpy only."""
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+DAY_MS = 86_400_000
+
+_GROWTH = 1_024
+_WINDOWS_KEPT = 8
+
+
+class PopularityWindow:
+    """Counts of interactions per item row and UTC day over the last `days` days up to the newest day observed.
+
+    Windows are read to the nearest day boundary. Interactions older than what is kept do not count. The result depends
+    neither on the order nor on the grouping of `observe` calls that stay within the days kept. Not thread-safe.
+    """
+
+    def __init__(self, size: int = 0, days: int = 45) -> None:
+        self._days = days
+        self._size = size
+        self._newest: int | None = None
+        self._buckets = np.zeros((days, size), dtype=np.int32)  # the ring: day d lies in row d % days
+        self._sums: dict[tuple[int, int], NDArray[np.int64]] = {}
+
+    @property
+    def size(self) -> int:
+        """The number of item rows counted so far."""
+        return self._size
+
+    def observe(self, rows: NDArray[np.int64], times_ms: NDArray[np.int64]) -> None:
+        """Count one interaction for each of `rows`, int64[n] ≥ 0, that happened at `times_ms`, int64[n] ms UTC."""
+        if len(rows) == 0:
+            return
+        days = times_ms // DAY_MS
+        newest = self._advance(int(days.max()))
+        self._grow(int(rows.max()) + 1)
+        kept = days > newest - self._days
+        rows, days = rows[kept], days[kept]
+        np.add.at(self._buckets, (days % self._days, rows), 1)
+        for (first, last), counts in self._sums.items():
+            np.add.at(counts, rows[(first <= days) & (days <= last)], 1)
+
+    def counts(self, as_of_ms: int, days: int) -> NDArray[np.int64]:
+        """Return the counts of the `days` days before `as_of_ms`, int64[size], read-only until the next `observe`.
+
+        What was observed on the day of `as_of_ms` counts whole. Raises ValueError when `days` exceeds the days kept.
+        """
+        if not 1 <= days <= self._days:
+            raise ValueError(f"days must lie between 1 and the {self._days} that are kept, not {days}")
+        window = (round(as_of_ms / DAY_MS) - days, as_of_ms // DAY_MS)
+        counts = self._sums.get(window)
+        if counts is None:
+            counts = self._sum(*window)
+            if len(self._sums) >= _WINDOWS_KEPT:
+                self._sums.pop(next(iter(self._sums)))
+            self._sums[window] = counts
+        view = counts[: self._size].view()
+        view.flags.writeable = False
+        return view
+
+    def copy(self) -> Self:
+        """Return an independent copy."""
+        return self.remapped(np.arange(self._size, dtype=np.int64), self._size)
+
+    def remapped(self, rows: NDArray[np.int64], size: int) -> Self:
+        """Return the counts in another row space: `rows`, int64[n], holds the new row of each row, -1 to drop it.
+
+        Rows that `rows` does not cover are dropped too. Raises ValueError when a new row is not below `size`.
+        """
+        if len(rows) and int(rows.max()) >= size:
+            raise ValueError(f"new rows must lie below {size}, not at {int(rows.max())}")
+        rows = rows[: self._size]
+        kept = rows >= 0
+        other = type(self)(size, self._days)
+        other._newest = self._newest
+        for theirs, ours in zip(other._buckets, self._buckets, strict=True):
+            np.add.at(theirs, rows[kept], ours[: len(rows)][kept])
+        return other
+
+    def _sum(self, first: int, last: int) -> NDArray[np.int64]:
+        if self._newest is None:
+            return np.zeros(self._buckets.shape[1], dtype=np.int64)
+        first, last = max(first, self._newest - self._days + 1), min(last, self._newest)
+        ring = np.arange(first, last + 1) % self._days
+        counts: NDArray[np.int64] = self._buckets[ring].sum(axis=0, dtype=np.int64)
+        return counts
+
+    def _advance(self, day: int) -> int:
+        """Make room for `day` and return the newest day."""
+        newest = day if self._newest is None else max(self._newest, day)
+        if newest != self._newest:
+            passed = self._days if self._newest is None else min(newest - self._newest, self._days)
+            self._buckets[np.arange(newest - passed + 1, newest + 1) % self._days] = 0
+            self._newest = newest
+            self._sums.clear()  # days that fell out of the ring may have been part of a sum
+        return newest
+
+    def _grow(self, size: int) -> None:
+        self._size = max(self._size, size)
+        room = self._size - self._buckets.shape[1]
+        if room > 0:
+            room = max(room, self._buckets.shape[1], _GROWTH)
+            self._buckets = np.pad(self._buckets, ((0, 0), (0, room)))
+            self._sums = {window: np.pad(counts, (0, room)) for window, counts in self._sums.items()}

@@ -1,0 +1,45 @@
+"""Which items go with which: for each item its strongest neighbours, as two arrays that can be memory-mapped."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+Weights = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Votes for items: `rows` int32[n], repeats allowed, and their `weights` float32[n]."""
+
+    rows: NDArray[np.int32]
+    weights: Weights
+
+    def on(self, slots: NDArray[np.int32], count: int) -> Weights:
+        """Return the sum of votes per slot, float32[count]; `slots` holds each row's slot, or -1 for none."""
+        at = slots[self.rows]
+        hit = at >= 0
+        return np.bincount(at[hit], self.weights[hit], minlength=count).astype(np.float32)
+
+    def best(self, k: int) -> tuple[Rows, Weights]:
+        """Return up to `k` rows with the largest sums, best first, ties by row; no row with a sum of 0."""
+        rows, at = np.unique(self.rows, return_inverse=True)
+        sums = np.bincount(at, self.weights, minlength=len(rows)).astype(np.float32)
+        order = np.argsort(-sums, kind="stable")[:k]
+        order = order[sums[order] > 0]
+        return rows[order].astype(np.int64), sums[order]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """`rows` int32[items, k] and `weights` float32[items, k], strongest first; weight 0 where an item has fewer."""
+
+    rows: NDArray[np.int32]
+    weights: Weights
+
+    def votes(self, history: Rows, weights: Weights) -> Votes:
+        """Return what the items of `history`, int64[n], vote for, each with its own weight, float32[n]."""
+        known = history < len(self.rows)
+        history, weights = history[known], weights[known]
+        return Votes(self.rows[history].ravel(), (self.weights[history] * weights[:, None]).ravel())

@@ -1,0 +1,211 @@
+"""The dense inputs of the ranker: one function for trainer and server. Numpy only.
+
+Every input is finite whatever it is computed from; an unknown value is 0 and, where that matters, has a flag.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.popularity import PopularityWindow
+from models.neighbours import Neighbours
+from models.spec import ContentSpec
+from models.tables import GrowingTable
+
+Rows = NDArray[np.int64]
+Vector = NDArray[np.float32]
+Matrix = NDArray[np.float32]
+
+STEPS, ACROSS, WIDE, ALIKE = "steps", "across", "wide", "alike"
+NEIGHBOUR_TABLES = (STEPS, ACROSS, WIDE, ALIKE)
+"""Transitions within 5 steps, the same between different seconds only, within 20 steps, and cosine similarity."""
+
+_WINDOWS = (1, 7, 30)  # days of popularity
+_DAY_S, _HOUR_S, _MINUTE_S = 86_400.0, 3_600.0, 60.0
+
+_OF_ITEM = (
+    "popularity_1d",
+    "popularity_7d",
+    "popularity_30d",
+    "popularity_share_30d",
+    "trend_1d_7d",
+    "trend_7d_30d",
+    "interactions_total",
+    "mean_value",
+    "is_known",
+    "last_step",
+    "steps",
+    "steps_raw",
+    "across",
+    "wide",
+    "alike",
+    "alike_recent",
+    "categories",
+    "categories_recent",
+    "sequence",
+)
+_OF_QUERY = (
+    "history_size",
+    "history_short",
+    "gap",
+    "gap_below_minute",
+    "gap_above_hour",
+    "gap_above_day",
+    "user_known",
+    "user_interactions_total",
+    "user_mean_value",
+)
+
+
+@dataclass(frozen=True)
+class Recent:
+    """A history as rows: `rows` int64[n], newest last, without unknown items and negative feedback.
+
+    `size` counts all events read; `gap_s` is the time from the last one to the time of asking, seconds.
+    """
+
+    rows: Rows
+    size: int
+    gap_s: float
+
+
+@dataclass(frozen=True)
+class UserValues:
+    """The user's features from the store; None where it has none."""
+
+    interactions_total: float | None
+    mean_value: float | None
+
+    @classmethod
+    def of(cls, features: Mapping[str, float | str]) -> "UserValues":
+        """Take the two from the features of the online store or of a training example."""
+        return cls(_number(features.get("interactions_total")), _number(features.get("mean_value")))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What features are computed from besides the query: `content` is float32[items, spec.width].
+
+    The items of the neighbour tables are those that the model was trained on; they come first in `content`.
+    """
+
+    spec: ContentSpec
+    content: GrowingTable[np.float32]
+    neighbours: Mapping[str, Neighbours]
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """The candidates of one query, `rows` int64[n], each with float32[n] values of its own.
+
+    `interactions_total` and `mean_value` are Feast's item features; `sequence` is the sequence model's score.
+    """
+
+    rows: Rows
+    interactions_total: Vector
+    mean_value: Vector
+    sequence: Vector
+
+
+def feature_names(spec: ContentSpec) -> tuple[str, ...]:
+    """Return the names of the inputs in order."""
+    numbers = [name for number in spec.numbers for name in (f"number.{number.name}", f"distance.{number.name}")]
+    return (*_OF_ITEM, *numbers, *_OF_QUERY)
+
+
+def dense_features(
+    sources: Sources, recent: Recent, user: UserValues, items: Shortlist, popularity: Mapping[int, NDArray[np.int64]]
+) -> Matrix:
+    """Return float32[candidates, features] of one query; `popularity` holds what `popularity_counts` returns."""
+    columns = [
+        *_popularity(popularity, items.rows),
+        np.log1p(items.interactions_total),
+        items.mean_value,
+        items.rows < len(sources.neighbours[STEPS].rows),
+        *_co_visits(sources, recent, items.rows),
+        *_categories(sources, recent, items.rows),
+        items.sequence,
+        *_numbers(sources, recent, items.rows),
+    ]
+    of_query = np.tile(_query(recent, user), (len(items.rows), 1))
+    return np.column_stack([*columns, of_query]).astype(np.float32)
+
+
+def popularity_counts(window: PopularityWindow, as_of: int, size: int) -> dict[int, NDArray[np.int64]]:
+    """Return the counts by days that `dense_features` needs, each for rows 0 … size-1; `as_of` in ms."""
+    return {days: _sized(window.counts(as_of, days), size) for days in _WINDOWS}
+
+
+def _popularity(popularity: Mapping[int, NDArray[np.int64]], rows: Rows) -> list[Vector]:
+    day, week, month = (np.log(popularity[days][rows] + 0.5) for days in _WINDOWS)
+    share = np.log(popularity[30][rows] / (popularity[30].sum() + 1) + 1e-3)
+    return [day, week, month, share, day - week, week - month]
+
+
+def _co_visits(sources: Sources, recent: Recent, rows: Rows) -> list[Vector]:
+    slots = np.full(len(sources.content), -1, dtype=np.int32)
+    slots[rows] = np.arange(len(rows), dtype=np.int32)
+
+    def votes(table: str, last: int, decays: bool) -> Vector:
+        history = recent.rows[: -last - 1 : -1]
+        weights = 1 / np.arange(1, len(history) + 1) if decays else np.full(len(history), 1 / max(len(history), 1))
+        return sources.neighbours[table].votes(history, weights.astype(np.float32)).on(slots, len(rows))
+
+    steps = votes(STEPS, 5, decays=True)
+    return [
+        np.log(votes(STEPS, 1, decays=True) + 1e-2),
+        np.log(steps + 1e-2),
+        steps * 10,
+        np.log(votes(ACROSS, 5, decays=True) + 1e-2),
+        np.log(votes(WIDE, 20, decays=True) + 1e-3),
+        votes(ALIKE, 50, decays=False) * 10,
+        votes(ALIKE, 5, decays=False) * 10,
+    ]
+
+
+def _categories(sources: Sources, recent: Recent, rows: Rows) -> list[Vector]:
+    width = len(sources.spec.categories)
+    own = sources.content.take(rows)[:, :width]
+    return [own @ _mean(sources.content.take(recent.rows[-last:])[:, :width]) for last in (50, 5)]
+
+
+def _numbers(sources: Sources, recent: Recent, rows: Rows) -> list[Vector]:
+    width = len(sources.spec.categories)
+    own = sources.content.take(rows)[:, width:]
+    history = sources.content.take(recent.rows[-10:])[:, width:]
+    distance = -np.abs(own - _mean(history)) if len(history) else np.zeros_like(own)
+    return [column for pair in zip(own.T, distance.T, strict=True) for column in pair]
+
+
+def _query(recent: Recent, user: UserValues) -> Vector:
+    total, value = user.interactions_total, user.mean_value
+    gap = max(recent.gap_s, 0.0)
+    values = (
+        np.log1p(recent.size),
+        recent.size < 20,
+        np.log1p(gap) / 5,
+        gap < _MINUTE_S,
+        gap > _HOUR_S,
+        gap > _DAY_S,
+        total is not None,
+        np.log1p(total or 0.0),
+        value or 0.0,
+    )
+    return np.array(values, dtype=np.float32)
+
+
+def _mean(vectors: Matrix) -> Vector:
+    mean: Vector = vectors.sum(axis=0) / np.float32(max(len(vectors), 1))
+    return mean
+
+
+def _sized(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    return counts[:size] if len(counts) >= size else np.pad(counts, (0, size - len(counts)))
+
+
+def _number(value: float | str | None) -> float | None:
+    if value is None or isinstance(value, str) or not np.isfinite(value):
+        return None
+    return float(value)

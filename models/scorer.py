@@ -1,0 +1,165 @@
+"""The served models: retrieval, co-visits, similar items and the ranker. Numpy, onnxruntime and faiss; no torch.
+
+A scorer is made for one thread: items may be added between calls, not during one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.history import History
+from features.popularity import PopularityWindow
+from models.artifact import Artifact, CorruptArtifact
+from models.content import ItemContent, content_vectors
+from models.neighbours import Neighbours
+from models.ranking_features import (
+    ALIKE,
+    NEIGHBOUR_TABLES,
+    WIDE,
+    Recent,
+    Shortlist,
+    Sources,
+    UserValues,
+    dense_features,
+    feature_names,
+    popularity_counts,
+)
+from models.served import ServedRanker, ServedRetrieval
+from models.spec import ModelSpec
+from models.tables import GrowingTable
+from models.vocabulary import ItemRow, Vocabulary
+from streaming.ids import ItemId
+
+__all__ = ["Candidates", "CorruptArtifact", "ItemContent", "Query", "Scorer"]
+
+Rows = NDArray[np.int64]
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Query:
+    """For whom is scored: the history (newest last), the store's features by name, and the time, ms."""
+
+    history: History
+    user_features: Mapping[str, float | str]
+    as_of: int
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Distinct rows, int64[n], best first, and their scores, float32[n]."""
+
+    rows: Rows
+    scores: Vector
+
+
+NOTHING = Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+
+
+class Scorer:
+    """One loaded model. Its rows: the items it was trained on, then those added since, in the order of coming."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.version = artifact.version
+        self.spec: ModelSpec = artifact.spec
+        self.trained_until = artifact.spec.trained_until
+        self._vocabulary = Vocabulary(artifact.item_ids)
+        self._retrieval = ServedRetrieval(artifact)
+        self._ranking = ServedRanker(artifact)
+        neighbours = {
+            name: Neighbours(artifact.rows(f"{name}_rows"), artifact.floats(f"{name}_weights"))
+            for name in NEIGHBOUR_TABLES
+        }
+        self._sources = Sources(self.spec.content, GrowingTable(artifact.floats("item_content")), neighbours)
+
+    @classmethod
+    def load(cls, directory: Path) -> "Scorer":
+        """Load an artifact; raises CorruptArtifact when it is damaged or does not fit this code."""
+        artifact = Artifact.open(directory)
+        expected = feature_names(artifact.spec.content)
+        if artifact.spec.ranking.features != expected:
+            raise CorruptArtifact(f"model {artifact.version} has other ranker inputs than this code: train it again")
+        return cls(artifact)
+
+    def row(self, item_id: ItemId) -> ItemRow | None:
+        """Return an item's row, None for an item that is neither trained nor added."""
+        return self._vocabulary.row(item_id)
+
+    def item_id(self, row: ItemRow) -> ItemId:
+        """Return the item of a row; raises IndexError when there is none."""
+        return self._vocabulary.item_id(row)
+
+    def add_item(self, item: ItemContent) -> ItemRow:
+        """Return the row of an item; one that the model was not trained on gets vectors by its content, and a row."""
+        row = self._vocabulary.row(item.item_id)
+        if row is not None and row < len(self._sources.content.trained):
+            return row
+        row = self._vocabulary.add(item.item_id)
+        content = content_vectors(self.spec.content, [item])[0]
+        self._sources.content.put(row, content)
+        self._retrieval.vectors.put(row, self._retrieval.cold_vector(content))
+        self._ranking.put(row, item)
+        return row
+
+    def retrieve(self, query: Query, k: int) -> Candidates:
+        """Return the `k` items whose vectors fit the history best; nothing for an empty history."""
+        user = self._user_vector(query)
+        if user is None:
+            return NOTHING
+        return Candidates(*self._retrieval.index.search(user, k))
+
+    def co_visited(self, query: Query, k: int) -> Candidates:
+        """Return up to `k` items that others went on to after the last 20 of the history."""
+        history = self._recent(query).rows[:-21:-1]
+        weights = (1 / np.arange(1, len(history) + 1)).astype(np.float32)
+        return Candidates(*self._sources.neighbours[WIDE].votes(history, weights).best(k))
+
+    def similar(self, row: ItemRow, k: int) -> Candidates:
+        """Return up to `k` other items: those used by the same users, then those nearest by vector (cosine)."""
+        alone = np.array([row], dtype=np.int64)
+        used, strength = self._sources.neighbours[ALIKE].votes(alone, np.ones(1, dtype=np.float32)).best(k)
+        near, nearness = self._retrieval.nearest(row, k + 1)
+        fresh = ~np.isin(near, np.append(used, row))
+        # Below every co-used item, whatever the cosine.
+        rows = np.concatenate((used, near[fresh]))[:k]
+        return Candidates(rows, np.concatenate((1.0 + strength, nearness[fresh])).astype(np.float32)[:k])
+
+    def rank(self, query: Query, rows: Rows, popularity: PopularityWindow) -> Vector:
+        """Return a score for each of `rows`, int64[n]; higher is better, and scores of two calls do not compare.
+
+        Without a history it is the count of the last 30 days: there is nothing else to go by.
+        """
+        if len(rows) == 0:
+            return NOTHING.scores
+        counts = popularity_counts(popularity, query.as_of, len(self._vocabulary))
+        user = self._user_vector(query)
+        if user is None:
+            return counts[30][rows].astype(np.float32)
+        items = Shortlist(
+            rows,
+            self._ranking.interactions_total.take(rows),
+            self._ranking.mean_value.take(rows),
+            self._retrieval.vectors.take(rows) @ user,
+        )
+        dense = dense_features(self._sources, self._recent(query), UserValues.of(query.user_features), items, counts)
+        return self._ranking.score(dense, rows, query.user_features)
+
+    def _user_vector(self, query: Query) -> Vector | None:
+        events = query.history.events[-self.spec.retrieval.length :]
+        if not events:
+            return None
+        rows = [self._vocabulary.row(event.item_id) for event in events]
+        return self._retrieval.user_vector(events, rows, query.as_of)
+
+    def _recent(self, query: Query) -> Recent:
+        events = query.history.events[-self.spec.ranking.history_length :]
+        known = [
+            row
+            for event in events
+            if not event.kind.is_negative and (row := self._vocabulary.row(event.item_id)) is not None
+        ]
+        gap_s = (query.as_of - events[-1].happened_at) / 1000 if events else 0.0
+        return Recent(np.array(known, dtype=np.int64), len(events), gap_s)

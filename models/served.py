@@ -1,0 +1,108 @@
+"""The two networks as they are served, each with the tables around it. Numpy, onnxruntime and faiss; no torch."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
+
+from features.history import HistoryEvent
+from models.artifact import RANKER, USER_TOWER, Artifact, CorruptArtifact
+from models.content import ItemContent
+from models.index import VectorIndex
+from models.inputs import category_buckets, gap_buckets, user_buckets
+from models.tables import GrowingTable
+from models.vocabulary import ItemRow
+
+Rows = NDArray[np.int64]
+Vector = NDArray[np.float32]
+
+_ONNX_ERRORS = (
+    onnx_errors.InvalidProtobuf,
+    onnx_errors.InvalidGraph,
+    onnx_errors.InvalidArgument,
+    onnx_errors.NotImplemented,
+    onnx_errors.Fail,
+)
+
+
+class ServedRetrieval:
+    """The user tower with the tables around it."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.vectors = GrowingTable(artifact.floats("item_vectors"))
+        self.index = VectorIndex(self.vectors)
+        self._unknown = artifact.floats("unknown_vector")
+        self._projection = artifact.floats("content_projection")
+        self._gaps = artifact.floats("gap_vectors")
+        self._kinds = artifact.floats("kind_vectors")
+        self._kind_rows = {name: row for row, name in enumerate(artifact.spec.retrieval.kinds)}
+        self._tower = _session(artifact.file(USER_TOWER), USER_TOWER)
+
+    def cold_vector(self, content: Vector) -> Vector:
+        """Return the vector of an item without an embedding of its own."""
+        vector: Vector = self._unknown + content @ self._projection
+        return vector
+
+    def user_vector(self, events: Sequence[HistoryEvent], rows: Sequence[ItemRow | None], as_of: int) -> Vector:
+        """Return float32[dim] for a history that is not empty."""
+        inputs = np.stack([self._unknown if row is None else self.vectors[row] for row in rows])
+        times = np.array([event.happened_at for event in events], dtype=np.int64)
+        inputs = inputs + self._gaps[gap_buckets(times, as_of)]
+        inputs += self._kinds[[self._kind_rows[event.kind] for event in events]]
+        last = np.array([len(events) - 1], dtype=np.int64)
+        vectors = self._tower.run(None, {"history": inputs[None], "last": last})[0]
+        vector: Vector = vectors[0]
+        return vector
+
+    def nearest(self, row: ItemRow, k: int) -> tuple[Rows, Vector]:
+        """Return the `k` nearest rows by the cosine of the vectors without bias, and the cosines."""
+        everything: NDArray[np.float32] = np.concatenate((self.vectors.trained, self.vectors.added))[:, :-1]
+        norms = np.maximum(np.linalg.norm(everything, axis=1), 1e-9)
+        cosines = everything @ everything[row] / (norms * norms[row])
+        order = np.argsort(-cosines, kind="stable")[:k]
+        return order, cosines[order]
+
+
+class ServedRanker:
+    """The ranker with the tables around it."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._spec = artifact.spec.ranking
+        self.interactions_total = GrowingTable(artifact.floats("item_interactions_total"))
+        self.mean_value = GrowingTable(artifact.floats("item_mean_value"))
+        self._items = GrowingTable(artifact.floats("ranker_items"))
+        self._categories = artifact.floats("ranker_categories")
+        self._users = artifact.floats("ranker_users")
+        self._ranker = _session(artifact.file(RANKER), RANKER)
+
+    def put(self, row: ItemRow, item: ItemContent) -> None:
+        """Set what is known of an item that the model was not trained on."""
+        categories = _bag(self._categories, category_buckets(item.categories, self._spec.buckets))
+        self._items.put(row, np.concatenate((np.zeros(self._spec.embedding_dim, dtype=np.float32), categories)))
+        self.interactions_total.put(row, 0.0)
+        self.mean_value.put(row, self._spec.mean_value)
+
+    def score(self, dense: NDArray[np.float32], rows: Rows, user_features: Mapping[str, float | str]) -> Vector:
+        """Return float32[rows]."""
+        user = _bag(self._users, user_buckets(user_features, self._spec.buckets))
+        embeddings = np.hstack((self._items.take(rows), np.tile(user, (len(rows), 1))))
+        scores: Vector = self._ranker.run(None, {"dense": dense, "embeddings": embeddings})[0]
+        return scores
+
+
+def _bag(table: NDArray[np.float32], rows: list[int]) -> Vector:
+    total: Vector = table[rows].sum(axis=0, dtype=np.float32)
+    return total
+
+
+def _session(model: bytes, name: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except _ONNX_ERRORS as error:
+        raise CorruptArtifact(f"model file {name!r} is no ONNX model: {error}") from error

@@ -1,0 +1,69 @@
+"""What an artifact says about itself: everything the server must know to compute what the trainer computed."""
+
+from typing import Literal
+
+import msgspec
+
+FORMAT_VERSION = 1
+
+
+class Number(msgspec.Struct, frozen=True):
+    """A numeric item attribute and how it is standardised."""
+
+    name: str
+    mean: float
+    deviation: float
+
+
+class ContentSpec(msgspec.Struct, frozen=True):
+    """How an item's content becomes a vector: one place per category, then one per number."""
+
+    categories: tuple[str, ...]
+    numbers: tuple[Number, ...]
+
+    @property
+    def width(self) -> int:
+        """The length of a content vector."""
+        return len(self.categories) + len(self.numbers)
+
+
+class RetrievalSpec(msgspec.Struct, frozen=True):
+    """The sequence model's contract: score = dot product, the item's bias being the last dimension of its vector."""
+
+    length: int
+    dim: int
+    kinds: tuple[str, ...]
+    score: Literal["dot"] = "dot"
+    temperature: float = 1.0
+
+
+class RankingSpec(msgspec.Struct, frozen=True):
+    """The ranker's contract: the names of its dense inputs in order, and its hashed embedding tables.
+
+    `mean_value` stands for the mean value of an item whose interactions had none.
+    """
+
+    features: tuple[str, ...]
+    history_length: int
+    buckets: int
+    embedding_dim: int
+    mean_value: float
+
+
+class Lineage(msgspec.Struct, frozen=True):
+    """Where a model comes from: the lake's snapshots by table (none without a lake), the seed, the code's version."""
+
+    snapshots: dict[str, int]
+    seed: int
+    code_version: str
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The contract of one artifact; `trained_until` in ms UTC: no later event was used."""
+
+    format_version: int = FORMAT_VERSION
+    trained_until: int
+    content: ContentSpec
+    retrieval: RetrievalSpec
+    ranking: RankingSpec
+    lineage: Lineage
