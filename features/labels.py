@@ -13,8 +13,16 @@ POSITIVE_KINDS = tuple(kind.value for kind in (Kind.CLICK, Kind.LIKE, Kind.RATIN
 """What says that a user wanted an item; a view only proves that it was seen."""
 
 _DRAWS_PER_NEGATIVE = 4  # a heavy user has taken most popular items, so most draws for him are refused
-_SAMPLED = ("group_id", "user_id", "item_id", "label", "sampling", "happened_at")
-COLUMNS = (*_SAMPLED, "position", "logged_user_features")
+COLUMNS = (
+    "group_id",
+    "user_id",
+    "item_id",
+    "label",
+    "sampling",
+    "happened_at",
+    "position",
+    "logged_user_features",
+)
 """What an example has before features join; group_id is the positive's event id, or the slate's request id."""
 
 POSITIVE, POPULAR, UNIFORM, IMPRESSION = "positive", "popular", "uniform", "impression"
@@ -65,39 +73,55 @@ def impression_examples(
     )
 
 
-def organic_examples(interactions: DataFrame, spec: ExampleSpec, as_of: datetime) -> DataFrame:
-    """Return the latest `spec.positives` unprompted positive acts before `as_of`, each with sampled negatives.
+def organic_examples(log: DataFrame, spec: ExampleSpec) -> DataFrame:
+    """Return the latest `spec.positives` unprompted positive acts of a `numbered_log`, each with sampled negatives.
 
     Half of a positive's negatives are drawn uniformly from the items with an interaction before it, half in proportion
     to the interactions before it; before means in an earlier second. None is an item that the user ever chose, nor one
     that occurs twice in its group. A draw depends on the seed, the positive's event id and the draw's number alone.
     """
-    log = _indexed(
-        organic(interactions).where(F.col("kind").isin(*POSITIVE_KINDS) & (F.col("happened_at") < F.lit(as_of)))
-    )
     positives = (
         log.where(F.col("user_id").isNotNull() & F.col("request_id").isNull())
         .orderBy(F.desc("happened_at"), F.desc("event_id"))
         .limit(spec.positives)
         .withColumnRenamed("event_id", "group_id")
     )
-    taken = log.select("user_id", "item_id").where(F.col("user_id").isNotNull()).distinct()
-    quotas = {POPULAR: spec.negatives // 2, UNIFORM: spec.negatives - spec.negatives // 2}
-    drawn = _drawn(positives, POPULAR, "rows_before", log.select("row", "item_id"), spec).union(
-        _drawn(positives, UNIFORM, "items_before", log.where("is_first").select("item_row", "item_id"), spec)
+    taken = log.where(F.col("user_id").isNotNull()).groupBy("user_id").agg(F.collect_set("item_id").alias("taken"))
+    popular = _drawn(positives, POPULAR, "rows_before", log.select("row", "item_id"), spec)
+    uniform = _drawn(positives, UNIFORM, "items_before", log.where("is_first").select("item_row", "item_id"), spec)
+    groups = (
+        positives.select("group_id", "user_id", "item_id", "happened_at")
+        .join(popular, "group_id", "left")
+        .join(uniform, "group_id", "left")
+        .join(taken, "user_id")
+        .withColumn(POPULAR, _first_not_in(F.col("taken"), POPULAR, spec.negatives // 2))
+        .withColumn(UNIFORM, _first_not_in(F.concat("taken", POPULAR), UNIFORM, spec.negatives - spec.negatives // 2))
     )
-    negatives = _within(quotas, drawn.join(taken, ["user_id", "item_id"], "left_anti"))
-    chosen = positives.withColumns({"label": F.lit(1), "sampling": F.lit(POSITIVE)})
-    rows = [table.select(*_SAMPLED) for table in (chosen, negatives.withColumn("label", F.lit(0)))]
-    unknown = {"position": F.lit(None).cast("int"), "logged_user_features": F.lit(None).cast("string")}
-    return rows[0].union(rows[1]).withColumns(unknown).select(*COLUMNS)
+    kinds = (
+        (POSITIVE, 1, F.array("item_id")),
+        (POPULAR, 0, F.col(POPULAR)),
+        (UNIFORM, 0, F.col(UNIFORM)),
+    )
+    chosen = [
+        F.struct(F.lit(kind).alias("sampling"), F.lit(label).alias("label"), items.alias("items"))
+        for kind, label, items in kinds
+    ]
+    return (
+        groups.select("group_id", "user_id", "happened_at", F.inline(F.array(*chosen)))
+        .withColumn("item_id", F.explode("items"))
+        .withColumns({"position": F.lit(None).cast("int"), "logged_user_features": F.lit(None).cast("string")})
+        .select(*COLUMNS)
+    )
 
 
-def _indexed(log: DataFrame) -> DataFrame:
-    """Number the log, and the first row of each item, by time from 0; say how many came in earlier seconds.
+def numbered_log(interactions: DataFrame, as_of: datetime) -> DataFrame:
+    """Return the positive acts before `as_of`, each with its place in time.
 
-    Day by day, so that no single task sorts everything.
+    `row` numbers all of them by time from 0, `item_row` the items by their first one (`is_first`); `rows_before` and
+    `items_before` say how many of each came in earlier seconds. Day by day, so that no single task sorts everything.
+    It is read several times: persist it.
     """
+    log = organic(interactions).where(F.col("kind").isin(*POSITIVE_KINDS) & (F.col("happened_at") < F.lit(as_of)))
     first = Window.partitionBy("item_id").orderBy("happened_at", "event_id")
     log = log.select(
         "event_id",
@@ -132,30 +156,26 @@ def _indexed(log: DataFrame) -> DataFrame:
 
 
 def _drawn(positives: DataFrame, sampling: str, bound: str, pool: DataFrame, spec: ExampleSpec) -> DataFrame:
-    """Draw rows of `pool` (row number, item_id) below each positive's `bound`, several times as many as are kept."""
+    """Return group_id and, named `sampling`, items of `pool` (row number, item_id) below each positive's `bound`.
+
+    They come in the order of the draws and are several times as many as will be kept.
+    """
     number = pool.columns[0]
     draws = F.sequence(F.lit(0), F.lit((spec.negatives + 1) // 2 * _DRAWS_PER_NEGATIVE - 1))
     hashed = F.xxhash64(F.lit(spec.seed), F.lit(sampling), "group_id", "draw")
+    items = F.transform(F.sort_array(F.collect_list(F.struct("draw", "item_id"))), lambda drawn: drawn["item_id"])
     return (
         positives.where(F.col(bound) > 0)
-        .select("group_id", "user_id", "happened_at", bound, F.explode(draws).alias("draw"))
-        .withColumn(number, F.pmod(hashed, F.col(bound)))
+        .select("group_id", bound, F.explode(draws).alias("draw"))
+        .select("group_id", "draw", F.pmod(hashed, F.col(bound)).alias(number))
         .join(pool, number)
-        .select("group_id", "user_id", "item_id", "happened_at", "draw", F.lit(sampling).alias("sampling"))
+        .groupBy("group_id")
+        .agg(items.alias(sampling))
     )
 
 
-def _within(quotas: dict[str, int], drawn: DataFrame) -> DataFrame:
-    """Keep the first draws of each kind up to its quota, no item twice in a group."""
-    again = Window.partitionBy("group_id", "item_id").orderBy("draw", "sampling")
-    order = Window.partitionBy("group_id", "sampling").orderBy("draw")
-    quota = F.when(F.col("sampling") == POPULAR, quotas[POPULAR]).otherwise(quotas[UNIFORM])
-    return (
-        drawn.withColumn("copy", F.row_number().over(again))
-        .where("copy = 1")
-        .withColumn("place", F.row_number().over(order))
-        .where(F.col("place") <= quota)
-    )
+def _first_not_in(excluded: Column, drawn: str, count: int) -> Column:
+    return F.slice(F.array_except(F.coalesce(F.col(drawn), F.array().cast("array<string>")), excluded), 1, count)
 
 
 def _count(column: Column | str, window: WindowSpec) -> Column:

@@ -62,16 +62,22 @@ class FeatureStore:
     def point_in_time_join(self, examples: DataFrame) -> DataFrame:
         """Return `examples` (user_id, item_id, event_timestamp, …) with the features of both views as of their time.
 
-        A feature row joins when its timestamp is not later than the example's.
+        A feature row joins when its timestamp is not later than the example's. Feast is asked once per view for the
+        distinct entities and times, which are far fewer than the examples.
         """
-        examples.createOrReplaceTempView("examples_to_join")
-        columns = ", ".join(f"`{name}`" for name in examples.columns)
-        features = [f"{view.name}:{feature}" for view in (USER_VIEW, ITEM_VIEW) for feature in view.features]
-        job = self._feast.get_historical_features(
-            entity_df=f"SELECT {columns} FROM examples_to_join",  # noqa: S608 - own names only
-            features=features,
-        )
-        joined: DataFrame = job.to_spark_df()
+        spark = examples.sparkSession
+        # Feast takes pyspark's active session, and a streaming batch leaves a copy of ours active: this sets it back.
+        spark.createDataFrame([], "nothing int")
+        joined = examples
+        for view, key in ((USER_VIEW, USER), (ITEM_VIEW, ITEM)):
+            examples.select(key, _STAMP).distinct().createOrReplaceTempView(f"{view.name}_asked")
+            job = self._feast.get_historical_features(
+                entity_df=f"SELECT {key}, {_STAMP} FROM {view.name}_asked",  # noqa: S608 - own names only
+                features=[f"{view.name}:{feature}" for feature in view.features],
+            )
+            joined = joined.join(job.to_spark_df(), [key, _STAMP], "left")
+        # Feast leaves quoted names to mean regular expressions.
+        spark.conf.unset("spark.sql.parser.quotedRegexColumnNames")
         return joined
 
     @_without_warnings()

@@ -6,7 +6,7 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.labels import ExampleSpec, impression_examples, organic_examples
+from features.labels import ExampleSpec, impression_examples, numbered_log, organic_examples
 from features.lake import (
     EXAMPLES,
     IMPRESSIONS,
@@ -55,15 +55,18 @@ def build_training_set(
     Features that were logged when a slate was served win over joined ones.
     """
     interactions = _table(spark, namespace, INTERACTIONS)
-    examples = organic_examples(interactions, spec, as_of).union(
-        impression_examples(_table(spark, namespace, IMPRESSIONS), interactions, spec, as_of)
-    )
+    log = numbered_log(interactions, as_of).persist()
+    prompted = impression_examples(_table(spark, namespace, IMPRESSIONS), interactions, spec, as_of)
     # Feature rows are stamped at midnight, so joining at the start of the example's day finds the same row, and the
     # join works on thousands of user-days and item-days instead of every second.
-    by_day = examples.withColumn("event_timestamp", F.date_trunc("day", "happened_at"))
-    joined = store.point_in_time_join(by_day)
-    rows = joined.select(*(_column(field.name) for field in EXAMPLES.columns.fields))
-    return _replace(spark, namespace, EXAMPLES, rows)
+    by_day = F.date_trunc("day", "happened_at")
+    examples = organic_examples(log, spec).union(prompted).withColumn("event_timestamp", by_day).persist()
+    try:
+        joined = store.point_in_time_join(examples)
+        return _replace(spark, namespace, EXAMPLES, joined.select(*map(_column, EXAMPLES.columns.names)))
+    finally:
+        examples.unpersist()
+        log.unpersist()
 
 
 def _column(name: str) -> Column:
