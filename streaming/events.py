@@ -13,6 +13,9 @@ from streaming.ids import RequestId
 
 SCHEMA_VERSION = 1
 
+PROBE_SURFACE = "probe"
+"""What happens on this surface measures Flywheel itself; nothing is learnt from it."""
+
 _MAX_ID = 200
 _MAX_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 

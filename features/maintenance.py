@@ -1,0 +1,46 @@
+"""Keeping the lake small: compact files, expire snapshots, remove files that nothing points to."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from features.lake import DERIVED, LANDED, LANDINGS, table_name
+from features.spark import CATALOG
+from streaming.namespace import Namespace
+
+# Iceberg itself refuses a younger age: a file may belong to a commit that is under way.
+_ORPHAN_AGE = timedelta(days=3)
+
+
+def maintain(spark: SparkSession, namespace: Namespace, snapshots_kept: int) -> list[dict[str, Any]]:
+    """Maintain every table of the namespace; returns what was done to each. Safe beside landing and reading.
+
+    `snapshots_kept` newest snapshots stay, and so does any that a tag pins.
+    """
+    return [_maintain(spark, table_name(namespace, table), snapshots_kept) for table in (*LANDED, LANDINGS, *DERIVED)]
+
+
+def _maintain(spark: SparkSession, table: str, snapshots_kept: int) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    compacted = _call(spark, f"rewrite_data_files(table => '{table}')")
+    _call(spark, f"rewrite_manifests(table => '{table}')")
+    expired = _call(
+        spark,
+        f"expire_snapshots(table => '{table}', retain_last => {int(snapshots_kept)}, "
+        f"older_than => TIMESTAMP '{now:%Y-%m-%d %H:%M:%S}')",
+    )
+    orphans = spark.sql(
+        f"CALL {CATALOG}.system.remove_orphan_files(table => '{table}', "
+        f"older_than => TIMESTAMP '{now - _ORPHAN_AGE:%Y-%m-%d %H:%M:%S}')"
+    ).count()
+    return {
+        "table": table.rpartition(".")[2],
+        "files_compacted": compacted["rewritten_data_files_count"],
+        "files_deleted": expired["deleted_data_files_count"],
+        "orphans_removed": orphans,
+    }
+
+
+def _call(spark: SparkSession, procedure: str) -> dict[str, Any]:
+    return spark.sql(f"CALL {CATALOG}.system.{procedure}").first().asDict()  # type: ignore[union-attr]

@@ -1,0 +1,108 @@
+"""A served model's quality on what the lake holds of a later time: the full catalogue, ranked exactly, for every user."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.config import LakeSettings
+from features.history import History, HistoryEvent, merge
+from features.popularity import PopularityWindow
+from features.snapshots import read_table
+from models.gate import Evaluated
+from models.metrics import ndcg
+from models.scorer import Query, Scorer
+from streaming.events import PROBE_SURFACE, Kind
+from streaming.ids import EventId, ItemId, UserId
+from streaming.namespace import Namespace
+
+_COLUMNS = ("user_id", "item_id", "kind", "value", "happened_at", "event_id", "surface")
+_FEATURES = ("user_id", "event_timestamp", "interactions_30d", "interactions_total", "mean_value", "attributes")
+
+_K = 10
+
+
+@dataclass
+class _Past:
+    """What a user did before the slice and the items that they came to within it."""
+
+    events: list[HistoryEvent] = field(default_factory=list)
+    later: set[ItemId] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The lake's interactions, cut at `start` (ms): histories before it, targets after it, features as of it."""
+
+    start: int
+    users: Mapping[UserId, _Past]
+    features: Mapping[UserId, Mapping[str, float | str]]
+
+
+def read_slice(lake: LakeSettings, namespace: Namespace, start: int) -> Slice:
+    """Read the slice; raises SnapshotMissing when nothing was landed."""
+    users: dict[UserId, _Past] = defaultdict(_Past)
+    rows = read_table(lake, namespace, "interactions", columns=_COLUMNS).arrow
+    for row in rows.set_column(4, "happened_at", _milliseconds(rows["happened_at"])).to_pylist():
+        if row["user_id"] is None or row["surface"] == PROBE_SURFACE:
+            continue
+        past, kind = users[UserId(row["user_id"])], Kind(row["kind"])
+        if row["happened_at"] < start:
+            past.events.append(
+                HistoryEvent(row["happened_at"], EventId(row["event_id"]), ItemId(row["item_id"]), kind, row["value"])
+            )
+        elif not kind.is_negative:
+            past.later.add(ItemId(row["item_id"]))
+    return Slice(start, users, _features(lake, namespace, start))
+
+
+def evaluate(scorer: Scorer, part: Slice) -> Evaluated:
+    """Return NDCG@10 of each user with a later item that they had not seen; histories end at the start of the slice."""
+    popularity = _popularity(scorer, part)
+    values = {}
+    for user_id, past in part.users.items():
+        seen = {event.item_id for event in past.events}
+        targets = past.later - seen
+        if targets:
+            history = merge(History(), past.events, len(past.events))
+            query = Query(history, part.features.get(user_id, {}), part.start)
+            values[user_id] = ndcg(_ranked(scorer, query, popularity, seen), targets, _K)
+    return Evaluated(scorer.version, scorer.trained_until, values)
+
+
+def _ranked(scorer: Scorer, query: Query, popularity: PopularityWindow, seen: set[ItemId]) -> list[ItemId]:
+    scores = scorer.rank(query, np.arange(scorer.size, dtype=np.int64), popularity)
+    scores[[row for item in seen if (row := scorer.row(item)) is not None]] = -np.inf
+    return [scorer.item_id(row) for row in np.argsort(-scores, kind="stable")[:_K].tolist()]
+
+
+def _popularity(scorer: Scorer, part: Slice) -> PopularityWindow:
+    pairs = [
+        (row, event.happened_at)
+        for past in part.users.values()
+        for event in past.events
+        if not event.kind.is_negative and (row := scorer.row(event.item_id)) is not None
+    ]
+    window = PopularityWindow(scorer.size)
+    table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    window.observe(table[:, 0], table[:, 1])
+    return window
+
+
+def _features(lake: LakeSettings, namespace: Namespace, start: int) -> dict[UserId, Mapping[str, float | str]]:
+    rows = read_table(lake, namespace, "user_features", columns=_FEATURES).arrow
+    stamps = _milliseconds(rows["event_timestamp"])
+    known = (
+        rows.set_column(1, "event_timestamp", stamps).filter(pc.less_equal(stamps, start)).sort_by("event_timestamp")
+    )
+    return {
+        UserId(row["user_id"]): {name: row[name] for name in _FEATURES[2:] if row[name] is not None}
+        for row in known.to_pylist()
+    }
+
+
+def _milliseconds(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    return times.cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())

@@ -1,0 +1,210 @@
+"""The demonstration as one chain: publish, land, build features, train, promote, serve, click, measure."""
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from services.config import Settings
+from services.demo.client import ApiClient
+from services.demo.freshness import Freshness, measure_freshness
+from services.demo.plan import Plan, open_plan, save_plan
+from services.demo.quality import Frozen, Prequential, measure_frozen, measure_prequential
+from services.demo.report import Report, checks_of, print_report, versions, write_report
+from services.demo.slow_path import Accounted, SlowPath, Trained
+from services.demo.stages import Stages
+from services.demo.tour import Tour, first_recommendation, take_tour
+from services.demo.world import Replayed, load_world
+from services.endpoints import Endpoints
+from services.home import held
+from services.stack import Stack, Started
+from streaming.ids import UserId
+from streaming.producer import EventProducer
+from streaming.replay import Replay, Shift
+
+_CLICKS = 50
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every stage works with."""
+
+    world: Replayed
+    shift: Shift
+    plan: Plan
+    home: Path
+    stages: Stages
+
+
+@dataclass(frozen=True)
+class Served:
+    """What was measured on the running services."""
+
+    first_after_s: float
+    tour: Tour
+    freshness: Freshness
+    frozen: Frozen
+    prequential: Prequential
+
+
+def run_demo(settings: Settings, environ: Mapping[str, str], console: Console, *, data: str, once: bool) -> bool:
+    """Run the whole circle under the home folder; returns whether every check passed.
+
+    An interrupted run goes on with the same namespace and times. Raises a FlywheelError when a stage cannot be done.
+    """
+    stages = Stages(console)
+    with held(settings.home):
+        home = settings.home / "demo"
+        world = load_world(data)
+        plan = open_plan(home, data, time.time_ns() // 1_000_000)
+        scene = Scene(world, Shift.before(world.cut, plan.now), plan, home, stages)
+        own = settings.model_copy(update={"home": home, "namespace": plan.namespace})
+        with Stack(own, environ, _report_to(console)) as stack, ThreadPoolExecutor(2) as pool:
+            report, endpoints = _turn(scene, stack, environ, pool)
+            save_plan(home, msgspec.structs.replace(plan, finished=True))
+            write_report(report, Path("report.json"))
+            print_report(report, console)
+            if not once:
+                _serve_on(stack, scene, endpoints, console)
+    return all(check.passed for check in report.checks)
+
+
+def _turn(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoolExecutor) -> tuple[Report, Endpoints]:
+    """Turn the circle once."""
+    slow = SlowPath(stack.settings, environ, scene.stages)
+    # Spark takes as long to start as publishing takes, and needs another core.
+    session: Future[None] = pool.submit(slow.open)
+    with scene.stages.stage("start", "Start Kafka, the store and the topics"):
+        settings = stack.start_stores()
+    slow.settings = settings
+    published = _publish(scene, settings)
+    session.result()
+    try:
+        accounted = slow.land(published)
+        slow.build_features(scene.shift(scene.world.cut))
+    finally:
+        slow.close()
+    trained = slow.train(scene.shift(scene.world.cut))
+    with scene.stages.stage("serve", "Start recommender, collector and history updater"):
+        endpoints = stack.start_services()
+    served = _measure(scene, endpoints, settings)
+    return _reported(scene, accounted, trained, served), endpoints
+
+
+def _publish(scene: Scene, settings: Settings) -> dict[str, int]:
+    """Publish what happened before the cut; returns the acknowledged records by topic."""
+    world, plan = scene.world, scene.plan
+    replay = Replay(world.data, scene.shift, plan.now)
+    if plan.acknowledged is None:
+        with scene.stages.stage(
+            "publish", f"Publish {len(world.train):,} interactions, their users and items"
+        ) as stage:
+            producer = EventProducer(settings.kafka, settings.topics)
+            try:
+                events = chain(
+                    replay.catalogue(world.train), replay.users(world.train), replay.interactions(world.train)
+                )
+                acknowledged = producer.publish(events, stage.progress)
+            finally:
+                producer.close()
+        counts = [(topic, partition, count) for (topic, partition), count in sorted(acknowledged.items())]
+        plan = msgspec.structs.replace(plan, published=counts)
+        save_plan(scene.home, plan)
+    by_topic: Counter[str] = Counter()
+    for topic, _, count in plan.published or ():
+        by_topic[topic] += count
+    return dict(by_topic)
+
+
+def _measure(scene: Scene, endpoints: Endpoints, settings: Settings) -> Served:
+    """Ask, click and evaluate over HTTP."""
+    world, seed = scene.world, settings.model.seed
+    items = {item.item_id: item for item in world.data.items}
+    clickers = _clickers(world)
+    with ApiClient(str(endpoints.recommender_url), str(endpoints.collector_url)) as client:
+        first_recommendation(client, clickers[0])
+        first_after_s = scene.stages.elapsed
+        with scene.stages.stage("tour", "Ask for users, guests and a new item, and click") as stage:
+            tour = take_tour(client, clickers[0], items, time.monotonic)
+            for stop in tour.stops:
+                stage.say(f"{stop.who}: {', '.join(stop.titles)}" + (f" ({stop.fallbacks})" if stop.fallbacks else ""))
+            stage.say(
+                f"after a click on {items[tour.change.clicked].title}: {tour.change.milliseconds:.0f} ms to change"
+            )
+        with scene.stages.stage("freshness", f"Click {_CLICKS} times and wait for another slate") as stage:
+            stage.expect(_CLICKS)
+            freshness = measure_freshness(client, clickers[1 : _CLICKS + 1], time.monotonic, stage.progress)
+        with scene.stages.stage("evaluate", "Evaluate what is served on the held-out events") as stage:
+            frozen = measure_frozen(client, world, scene.shift, seed)
+            prequential = measure_prequential(client, world, scene.shift, seed, stage.progress)
+    return Served(first_after_s, tour, freshness, frozen, prequential)
+
+
+def _clickers(world: Replayed) -> list[UserId]:
+    """Return users with a history that the evaluation does not ask for, those with the longest one first."""
+    tested = {event.user_id for event in world.test}
+    events = Counter(event.user_id for event in world.train if event.user_id not in tested)
+    return [user for user, _ in sorted(events.items(), key=lambda pair: (-pair[1], pair[0]))]
+
+
+def _reported(scene: Scene, accounted: Accounted, trained: Trained, served: Served) -> Report:
+    frozen, prequential, freshness = served.frozen, served.prequential, served.freshness
+    p99 = freshness.milliseconds(99)
+    fallbacks = Counter(name for stop in served.tour.stops for name in stop.fallbacks)
+    return Report(
+        data=scene.world.data.name,
+        seed=trained.seed,
+        seconds_to_first_recommendation=round(served.first_after_s, 3),
+        seconds_total=round(scene.stages.elapsed, 3),
+        stages=scene.stages.seconds,
+        accounting=msgspec.to_builtins(accounted),
+        training=trained.summary,
+        served=frozen.served,
+        baselines=frozen.baselines,
+        served_against_30d=frozen.against_30d,
+        prequential=prequential,
+        freshness_ms={"p50": freshness.milliseconds(50), "p99": p99},
+        new_item_ms=served.tour.new_item_ms,
+        fallbacks=dict(fallbacks),
+        versions=versions(),
+        checks=checks_of(frozen, prequential, p99, accounted.balanced),
+    )
+
+
+def _report_to(console: Console) -> Any:
+    def report(started: Started) -> None:
+        console.print(f"    {started.part}: {started.where} [dim]{started.seconds:.1f} s[/dim]", highlight=False)
+
+    return report
+
+
+def _serve_on(stack: Stack, scene: Scene, endpoints: Endpoints, console: Console) -> None:
+    """Keep the API up until Ctrl-C, with three lines to try."""
+    user = _clickers(scene.world)[0]
+    item = scene.world.train[0].item_id
+    json = "-H 'content-type: application/json'"
+    for line in (
+        "",
+        "The API stays up; Ctrl-C stops it. Try:",
+        f"""curl -s {endpoints.recommender_url}/v1/recommend {json} -d '{{"user_id": "{user}", "n": 5}}'""",
+        f"""curl -s {endpoints.collector_url}/v1/events {json} -d """
+        f"""'{{"user_id": "{user}", "item_id": "{item}", "kind": "click"}}'""",
+        f"""curl -s {endpoints.recommender_url}/v1/similar {json} -d '{{"item_id": "{item}", "n": 5}}'""",
+        f"Other commands see this run with FLYWHEEL_HOME={scene.home} FLYWHEEL_NAMESPACE={scene.plan.namespace}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        stack.watch(stop)
+    finally:
+        signal.signal(signal.SIGINT, before)
