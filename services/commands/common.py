@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Annotated, Any
 
@@ -11,12 +12,34 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from streaming.errors import FlywheelError
+
+
+class BadTime(FlywheelError):
+    """A time on the command line is no ISO 8601 time with a zone."""
+
+    exit_code = 2
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def console() -> Console:
     """Return the console for progress, standard error, so that standard output stays for results."""
     return Console(stderr=True)
+
+
+def moment(text: str | None) -> datetime:
+    """Return an ISO 8601 time in UTC, now when there is none; raises BadTime."""
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadTime(f"{text!r} is no time: write it as 2026-01-31T12:00:00Z") from error
+    if parsed.tzinfo is None:
+        raise BadTime(f"{text!r} has no zone: write it as 2026-01-31T12:00:00Z")
+    return parsed.astimezone(UTC)
 
 
 def show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -3,14 +3,12 @@
 import os
 import threading
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, show, stop_on_signal
-from streaming.errors import FlywheelError
+from services.commands.common import AsJson, console, moment, show, stop_on_signal
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -19,12 +17,6 @@ if TYPE_CHECKING:
     from services.config import Settings
 
 AsOf = Annotated[str | None, typer.Option(help="Moment that decides what is known, ISO 8601 with zone; now if unset.")]
-
-
-class BadTime(FlywheelError):
-    """A time on the command line is no aware ISO 8601 time."""
-
-    exit_code = 2
 
 
 def register(app: typer.Typer) -> None:
@@ -71,12 +63,12 @@ def build_features(as_of: AsOf = None, as_json: AsJson = False) -> None:
     from features.training_set import build_features as build
     from features.training_set import build_training_set
 
-    moment = _moment(as_of)
+    now = moment(as_of)
     settings, spark = _open()
     store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
     store.apply()
-    written = build(spark, settings.topics.namespace, moment)
-    written["examples"] = build_training_set(spark, settings.topics.namespace, store, ExampleSpec(), moment)
+    written = build(spark, settings.topics.namespace, now)
+    written["examples"] = build_training_set(spark, settings.topics.namespace, store, ExampleSpec(), now)
     rows = [
         {"table": name, "rows": table.rows, "snapshot_id": str(table.snapshot_id)} for name, table in written.items()
     ]
@@ -87,11 +79,11 @@ def materialise(as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Write every user's and item's newest features into the online store."""
     from features.store import FeatureStore
 
-    moment = _moment(as_of)
+    now = moment(as_of)
     settings, spark = _open()
     store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
     store.apply()
-    counts = store.materialise(spark, moment)
+    counts = store.materialise(spark, now)
     show("Materialised", [{"view": view, "rows": rows} for view, rows in counts.items()], as_json)
 
 
@@ -123,15 +115,3 @@ def _open() -> "tuple[Settings, SparkSession]":
     return settings, build_session(
         settings.lake.under(settings.home), settings.topics.namespace, user_cache(os.environ)
     )
-
-
-def _moment(text: str | None) -> datetime:
-    if text is None:
-        return datetime.now(UTC)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadTime(f"--as-of {text!r} is no time: write it as 2026-01-31T12:00:00Z") from error
-    if moment.tzinfo is None:
-        raise BadTime(f"--as-of {text!r} has no zone: write it as 2026-01-31T12:00:00Z")
-    return moment.astimezone(UTC)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,8 +20,9 @@ from services.demo.freshness import Freshness, measure_freshness
 from services.demo.plan import Plan, open_plan, save_plan
 from services.demo.quality import Frozen, Prequential, measure_frozen, measure_prequential
 from services.demo.report import Report, checks_of, print_report, versions, write_report
-from services.demo.slow_path import Accounted, SlowPath, Trained
+from services.demo.slow_path import Accounted, build_all_features, land_and_account, open_session
 from services.demo.stages import Stages
+from services.demo.teach import Taught, teach
 from services.demo.tour import Tour, first_recommendation, take_tour
 from services.demo.world import Replayed, load_world
 from services.endpoints import Endpoints
@@ -80,24 +81,23 @@ def run_demo(settings: Settings, environ: Mapping[str, str], console: Console, *
 
 def _turn(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoolExecutor) -> tuple[Report, Endpoints]:
     """Turn the circle once."""
-    slow = SlowPath(stack.settings, environ, scene.stages)
+    cut = scene.shift(scene.world.cut)
     # Spark takes as long to start as publishing takes, and needs another core.
-    session: Future[None] = pool.submit(slow.open)
+    session = pool.submit(open_session, stack.settings, environ)
     with scene.stages.stage("start", "Start Kafka, the store and the topics"):
         settings = stack.start_stores()
-    slow.settings = settings
     published = _publish(scene, settings)
-    session.result()
+    spark = session.result()
     try:
-        accounted = slow.land(published)
-        slow.build_features(scene.shift(scene.world.cut))
+        accounted = land_and_account(spark, settings, published, scene.stages)
+        build_all_features(spark, settings, cut, scene.stages)
     finally:
-        slow.close()
-    trained = slow.train(scene.shift(scene.world.cut))
+        spark.stop()
+    taught = teach(settings, cut, scene.stages)
     with scene.stages.stage("serve", "Start recommender, collector and history updater"):
         endpoints = stack.start_services()
     served = _measure(scene, endpoints, settings)
-    return _reported(scene, accounted, trained, served), endpoints
+    return _reported(scene, accounted, taught, served), endpoints
 
 
 def _publish(scene: Scene, settings: Settings) -> dict[str, int]:
@@ -156,18 +156,18 @@ def _clickers(world: Replayed) -> list[UserId]:
     return [user for user, _ in sorted(events.items(), key=lambda pair: (-pair[1], pair[0]))]
 
 
-def _reported(scene: Scene, accounted: Accounted, trained: Trained, served: Served) -> Report:
+def _reported(scene: Scene, accounted: Accounted, taught: Taught, served: Served) -> Report:
     frozen, prequential, freshness = served.frozen, served.prequential, served.freshness
     p99 = freshness.milliseconds(99)
     fallbacks = Counter(name for stop in served.tour.stops for name in stop.fallbacks)
     return Report(
         data=scene.world.data.name,
-        seed=trained.seed,
+        seed=taught.seed,
         seconds_to_first_recommendation=round(served.first_after_s, 3),
         seconds_total=round(scene.stages.elapsed, 3),
         stages=scene.stages.seconds,
         accounting=msgspec.to_builtins(accounted),
-        training=trained.summary,
+        training=msgspec.to_builtins(taught),
         served=frozen.served,
         baselines=frozen.baselines,
         served_against_30d=frozen.against_30d,

@@ -1,0 +1,62 @@
+"""The demonstration's training: on the lake's snapshots, through the gate, to the champion."""
+
+import time
+
+import msgspec
+
+from models.config import artifacts_url
+from models.gate import Evaluated, Verdict, judge
+from models.registry import Registry
+from models.training import TrainedModel, train
+from services.config import Settings
+from services.demo.stages import Stages
+from services.promotion import announce, promote
+
+_REASON = "a demonstration: the lake holds no later events of 500 users that the gate could compare models on"
+_PARTS = 3  # of training that take long enough to report how far they are
+
+
+class Taught(msgspec.Struct, frozen=True, kw_only=True):
+    """The model that was trained and promoted, what the trainer measured, and what the gate said."""
+
+    model_version: str
+    seed: int
+    metrics: dict[str, float]
+    seconds: dict[str, float]
+    gate: str
+    reason: str | None
+
+
+def teach(settings: Settings, cut: int, stages: Stages) -> Taught:
+    """Train on what happened before the cut (ms), register, ask the gate, promote and announce."""
+    model, lake = settings.model.under(settings.home), settings.lake.under(settings.home)
+    namespace = settings.topics.namespace
+    with stages.stage("train", "Train the sequence model and the ranker with TorchRec") as stage:
+        stage.expect(_PARTS * 100)
+        done: dict[str, int] = {}
+
+        def progress(part: str, share: float) -> None:
+            stage.progress(int(100 * share) - done.get(part, 0))
+            done[part] = int(100 * share)
+
+        trained = train(model, lake, namespace, cut, progress)
+        registry = Registry(artifacts_url(model), namespace)
+        verdict = _verdict(registry, trained, model.seed)
+        champion = promote(registry, trained.version, verdict, _REASON, time.time_ns() // 1_000_000)
+        announce(settings.kafka, settings.topics, champion)
+        stage.say(f"model {trained.version}, gate: {verdict.sentence()}; promoted for a reason: {_REASON}")
+    return Taught(
+        model_version=trained.version,
+        seed=model.seed,
+        metrics=trained.metrics,
+        seconds=trained.seconds,
+        gate=verdict.outcome,
+        reason=champion.reason,
+    )
+
+
+def _verdict(registry: Registry, trained: TrainedModel, seed: int) -> Verdict:
+    """Ask the gate; nothing in the lake is later than the cut, so no user can be compared."""
+    champion = registry.champion()
+    before = None if champion is None else Evaluated(champion.model_version, trained.trained_until, {})
+    return judge(Evaluated(trained.version, trained.trained_until, {}), before, trained.trained_until, seed)
