@@ -1,13 +1,12 @@
-"""The collector as a BentoML service: `bentoml serve services.collector:collector` or `flywheel serve collector`."""
+"""The collector as a BentoML service, `services.collector:collector`; `flywheel serve collector` runs it."""
 
 import time
 import uuid
 
-import bentoml
 from prometheus_client import CollectorRegistry
 
 from services.api.auth import Gate
-from services.api.bento import QUIET, FrontedService
+from services.api.bento import QUIET, FrontedService, hosted
 from services.collect.application import Collector
 from services.collect.durable import BrokerCheck, DurableSender
 from services.collect.intake import Clerk
@@ -36,21 +35,6 @@ def build_collector(settings: Settings, registry: CollectorRegistry) -> Collecto
     )
 
 
-class CollectorService:
-    """The collector's life inside a BentoML worker."""
-
-    def __init__(self) -> None:
-        self.application = build_collector(load_settings(), CollectorRegistry())
-
-    @bentoml.on_startup
-    async def start(self) -> None:
-        """Begin to answer."""
-        await self.application.start()
-
-    @bentoml.on_shutdown
-    async def stop(self) -> None:
-        """End cleanly."""
-        await self.application.stop()
-
-
-collector = FrontedService(name="collector", inner=CollectorService, config=QUIET)
+collector = FrontedService(
+    name="collector", inner=hosted(lambda: build_collector(load_settings(), CollectorRegistry())), config=QUIET
+)

@@ -37,14 +37,14 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
     target = f"services.{name}:{name}"
     if workers > 1:
         address = ["--host", serving.host, "--port", str(port or _free_port(serving.host))]
-        os.execve(sys.executable, [sys.executable, "-m", "bentoml", "serve", target, *address], environment)
+        os.execve(sys.executable, [sys.executable, "-m", "bentoml", "serve", target, *address], environment)  # noqa: S606
     listening = _listen(serving.host, port or 0)
     host, port = listening.getsockname()[:2]
     sys.stdout.write(f"{name} listens on http://{host}:{port}\n")
     sys.stdout.flush()
     listening.set_inheritable(True)
     arguments = ["-m", _WORKER, target, "--fd", str(listening.fileno()), "--backlog", str(_BACKLOG)]
-    os.execve(sys.executable, [sys.executable, *arguments], environment)
+    os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606
 
 
 def _bentoml_environment(name: ServiceName, home: Path, workers: int) -> dict[str, str]:

@@ -4,11 +4,13 @@
 and `tests/contracts/test_bentoml_seam.py` checks what is relied on.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import bentoml
 from _bentoml_sdk import Service
 
-from services.api.front import AsgiApp, Front
+from services.api.front import Application, AsgiApp, Front
 
 QUIET: dict[str, Any] = {
     "workers": 1,
@@ -18,8 +20,26 @@ QUIET: dict[str, Any] = {
 """BentoML's configuration of our services: limits and logs of requests are the front's work."""
 
 
+def hosted(build: Callable[[], Application]) -> type:
+    """Return the inner class of a service: it builds its application in each worker and gives it its life."""
+
+    class Hosted:
+        def __init__(self) -> None:
+            self.application = build()
+
+        @bentoml.on_startup  # type: ignore[untyped-decorator]
+        async def start(self) -> None:
+            await self.application.start()
+
+        @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+        async def stop(self) -> None:
+            await self.application.stop()
+
+    return Hosted
+
+
 class FrontedService(Service):
-    """A BentoML service whose inner class has an attribute `application`, which the front answers for."""
+    """A BentoML service whose inner class is `hosted`; the front answers for its application."""
 
     def to_asgi(self, is_main: bool = True) -> AsgiApp:
         """Return the ASGI app that a BentoML worker serves."""

@@ -42,6 +42,12 @@ class Application(Protocol):
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
 
+    async def start(self) -> None:
+        """Begin: requests come from now on."""
+
+    async def stop(self) -> None:
+        """End cleanly."""
+
     def refresh_metrics(self) -> None:
         """Set the gauges that are read off the state when /metrics is asked for."""
 

@@ -19,7 +19,8 @@ _ALWAYS = (429, 500, 503, 504)
 
 def document(title: str, routes: Sequence[Route]) -> Document:
     """Return the document of `routes`; the one route that serves it is left out."""
-    types = list({kind for route in routes for kind in (*route.bodies, *route.answers.values())} | {Problem})
+    used = {kind for route in routes for kind in (*route.bodies, *route.answers.values()) if kind is not None}
+    types = sorted(used | {Problem}, key=lambda kind: kind.__name__)
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, Any] = {}
@@ -59,7 +60,7 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _problem_statuses(route: Route) -> list[int]:
-    statuses = [*_ALWAYS]
+    statuses = [*_ALWAYS, *route.problems]
     if route.scope is not None:
         statuses += _KEY_STATUSES
     if route.bodies:
@@ -69,5 +70,6 @@ def _problem_statuses(route: Route) -> list[int]:
     return sorted(set(statuses))
 
 
-def _content(status: int, media_type: str, schema: Any) -> dict[str, Any]:
-    return {"description": HTTPStatus(status).phrase, "content": {media_type: {"schema": schema}}}
+def _content(status: int, media_type: str, schema: Any | None) -> dict[str, Any]:
+    description = {"description": HTTPStatus(status).phrase}
+    return description if schema is None else {**description, "content": {media_type: {"schema": schema}}}

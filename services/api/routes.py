@@ -36,7 +36,8 @@ class Route:
     """One route of the API.
 
     `bodies` are the types that a body may have, none for no body; `answers` the types by status. `decode` turns the
-    bytes into what the handler gets. A route without scope needs no key.
+    bytes into what the handler gets. `problems` are statuses of the route's own, beside those that every route may
+    answer with. A route without scope needs no key.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Route:
     scope: Scope | None = None
     bodies: tuple[Any, ...] = ()
     decode: Callable[[bytes], Any] | None = None
+    problems: tuple[int, ...] = ()
     has_deadline: bool = True
 
     @property

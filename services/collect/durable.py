@@ -95,7 +95,7 @@ class DurableSender:
                 await asyncio.sleep(_RECONNECT_S)
 
     def _connect(self) -> EventProducer:
-        return EventProducer(self._kafka, self._topics, delivery_timeout_ms=max(self._deadline_ms, 10_100))
+        return EventProducer(self._kafka, self._topics, delivery_timeout_ms=self._deadline_ms)
 
 
 class BrokerCheck:

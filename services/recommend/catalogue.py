@@ -1,7 +1,5 @@
 """The catalogue as the log has it: the newest record of each item, kept in memory from the compacted `items` topic."""
 
-from collections.abc import Iterator
-
 from streaming.consumer import Received
 from streaming.events import ItemRemoved, ItemUpserted
 from streaming.ids import ItemId
@@ -17,18 +15,14 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self._items)
 
-    def __iter__(self) -> Iterator[ItemUpserted]:
-        """Yield the items, oldest entry first."""
-        return iter(self._items.values())
-
     @property
     def offsets(self) -> dict[str, int]:
         """The next offset of each partition of the topic."""
         return dict(self._offsets)
 
-    def get(self, item_id: ItemId) -> ItemUpserted | None:
-        """Return an item, or None."""
-        return self._items.get(item_id)
+    def snapshot(self) -> dict[ItemId, ItemUpserted]:
+        """Return the items as they are now, by id."""
+        return dict(self._items)
 
     def apply(self, received: Received) -> ItemUpserted | ItemId | None:
         """Apply one record; returns the item as it is now, the id of one that is gone, or None when nothing changed."""

@@ -45,18 +45,14 @@ class Columns:
             self._shown[row] = False
             self._categorise(row, ())
 
-    def eligible(self, rows: Rows, as_of: int) -> Mask:
-        """Whether each row may be shown at `as_of`, ms."""
-        known = rows < self._size
-        inside = np.where(known, rows, 0)
-        if self._size == 0:
-            return np.zeros(len(rows), dtype=np.bool_)
-        return known & self._shown[inside] & (self._starts[inside] <= as_of) & (as_of < self._ends[inside])
-
-    def all_eligible(self, as_of: int) -> Rows:
-        """Return every row that may be shown at `as_of`, ms."""
+    def eligible(self, as_of: int) -> Mask:
+        """Return for every row whether it may be shown at `as_of`, ms."""
         size = self._size
-        return np.flatnonzero(self._shown[:size] & (self._starts[:size] <= as_of) & (as_of < self._ends[:size]))
+        return self._shown[:size] & (self._starts[:size] <= as_of) & (as_of < self._ends[:size])
+
+    def has(self, row: int) -> bool:
+        """Whether an item that is not hidden is in `row`."""
+        return row < self._size and bool(self._shown[row])
 
     def in_any(self, categories: Sequence[str]) -> Rows:
         """Return the rows of the items in at least one of `categories`, ascending."""

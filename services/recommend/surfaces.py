@@ -4,8 +4,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from streaming.events import PROBE_SURFACE
+
 HOME = "home"
-PROBE = "probe"
+PROBE = PROBE_SURFACE
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How many candidates a source may name."""
+
+    source: str
+    limit: int
+
+
+QUOTAS = (
+    Quota("sequence", 200),
+    Quota("co_visited", 200),
+    Quota("trending", 100),
+    Quota("popular", 200),
+    Quota("category", 50),
+    Quota("new", 50),
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +43,7 @@ class Surface:
     pool: int = 100
     new_slots: int = 0
     new_slots_from: int = 5
+    quotas: tuple[Quota, ...] = QUOTAS
 
 
 BUILT_IN: Mapping[str, Surface] = MappingProxyType(

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 import pytest
@@ -11,18 +11,10 @@ import uvicorn
 
 from services.api.front import Application, Front
 
-Serve = Callable[["Runnable"], AbstractContextManager[httpx.Client]]
+Serve = Callable[[Application], AbstractContextManager[httpx.Client]]
 
 
-class Runnable(Application, Protocol):
-    """An application with a life."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-
-def with_life(application: Runnable) -> Callable[[Any, Any, Any], Awaitable[None]]:
+def with_life(application: Application) -> Callable[[Any, Any, Any], Awaitable[None]]:
     """An ASGI app that starts and stops the application as BentoML's worker does; behind the front is nothing."""
 
     async def behind(scope: Any, receive: Any, send: Any) -> None:
@@ -43,7 +35,7 @@ def with_life(application: Runnable) -> Callable[[Any, Any, Any], Awaitable[None
 
 
 @contextmanager
-def served(application: Runnable) -> Iterator[httpx.Client]:
+def served(application: Application) -> Iterator[httpx.Client]:
     """Serve an application on a free port of loopback; yields a client for it."""
     config = uvicorn.Config(with_life(application), host="127.0.0.1", port=0, log_config=None, lifespan="on")
     server = uvicorn.Server(config)

@@ -123,12 +123,8 @@ def test_an_item_is_upserted_and_removed_with_a_tombstone(client: httpx.Client, 
     assert (event.item_id, event.title, event.categories, event.attributes) == tuple(item.values())
     removed = client.delete("/v1/items/Gr%C3%B6%C3%9Fe%2042%2F%C3%BC")
     assert removed.status_code == 200
-    mine = until(
-        lambda: [
-            found
-            for found in [record for record in records(broker, TOPICS.items) if record.key == "Größe 42/ü".encode()]
-        ][2:]
-    )
+    key = "Größe 42/ü".encode()
+    mine = until(lambda: [record for record in records(broker, TOPICS.items) if record.key == key][2:])
     assert mine[0].value is None
     assert isinstance(find(broker, TOPICS.items, removed.json()["results"][0]["event_id"]), ItemRemoved)
 

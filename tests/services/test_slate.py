@@ -30,7 +30,7 @@ def plackett_luce(slate: tuple[int, ...], pool: tuple[int, ...], temperature: fl
 
 def test_the_logged_propensities_are_the_frequencies_of_100_000_draws() -> None:
     seed = 20261125
-    print("seed", seed)
+    print("seed", seed)  # noqa: T201 - pytest shows it when the test fails
     surface = Surface("test", temperature=0.8, fixed_slots=1, pool=4, new_slots=1, new_slots_from=4)
     ranked, unproven = rows(10, 20, 30, 40, 50), rows(50, 60, 70)
     rng = np.random.default_rng(seed)

@@ -1,0 +1,140 @@
+"""Following the champion: a new one is pulled, verified, warmed and takes the place of the old, which answers till then."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+import bentoml
+import numpy as np
+from bentoml.exceptions import BentoMLException, NotFound
+
+from features.history import History, HistoryEvent
+from features.popularity import PopularityWindow
+from models.registry import Registry
+from models.scorer import Query, Scorer
+from models.vocabulary import ItemRow
+from services.recommend.engine import Engine
+from streaming.errors import FlywheelError
+from streaming.events import Kind
+from streaming.ids import EventId
+from streaming.namespace import Namespace
+
+_log = logging.getLogger(__name__)
+
+_ARTIFACT = "artifact"
+_WARM_ROWS = 200
+_TRY_AGAIN_S = 30.0
+
+
+class ModelUnfit(FlywheelError):
+    """A loaded model gives scores that are no numbers."""
+
+
+class ModelCache:
+    """The artifacts on this machine, in BentoML's model store."""
+
+    def __init__(self, registry: Registry, namespace: Namespace) -> None:
+        self._registry = registry
+        self._name = f"{namespace}-model"
+
+    def pull(self, version: str) -> Path:
+        """Return the folder of an artifact, fetched once; raises UnknownModel or OSError."""
+        tag = f"{self._name}:{version}"
+        try:
+            return Path(bentoml.models.get(tag).path) / _ARTIFACT
+        except NotFound:
+            try:
+                with bentoml.models.create(tag) as model:
+                    self._registry.fetch(version, Path(model.path) / _ARTIFACT)
+            except BentoMLException:
+                _log.info("another process has fetched model %r meanwhile", version)
+        return Path(bentoml.models.get(tag).path) / _ARTIFACT
+
+    def drop(self, version: str) -> None:
+        """Remove an artifact from this machine, if it is there."""
+        try:
+            bentoml.models.delete(f"{self._name}:{version}")
+        except NotFound:
+            return
+
+    def keep_only(self, version: str) -> None:
+        """Remove every artifact but one."""
+        for model in bentoml.models.list(self._name):
+            if model.tag.version != version:
+                self.drop(str(model.tag.version))
+
+
+class ChampionWatch:
+    """Looks the champion up when it is announced, and every so often; a broken one leaves the old model in place."""
+
+    def __init__(self, registry: Registry, cache: ModelCache, engine: Engine, poll_s: float) -> None:
+        self._registry = registry
+        self._cache = cache
+        self._engine = engine
+        self._poll_s = poll_s
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._failed: tuple[str, float] | None = None
+        self._thread = threading.Thread(target=self._run, name="champion", daemon=True)
+        self.looked = threading.Event()
+
+    def start(self) -> None:
+        """Begin to look; `looked` is set after the first look, when its model answers."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking; returns when a model that is being loaded is in place."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def announced(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                self._look()
+            except OSError as error:
+                _log.error("the model registry cannot be read: %s", error)
+            self.looked.set()
+            self._wake.wait(self._poll_s)
+
+    def _look(self) -> None:
+        champion = self._registry.champion()
+        if champion is None or champion.model_version == self._engine.model_version:
+            return
+        version = champion.model_version
+        if self._failed is not None and self._failed[0] == version and time.monotonic() < self._failed[1]:
+            return
+        try:
+            scorer = Scorer.load(self._cache.pull(version))
+            warm(scorer)
+        except (FlywheelError, OSError) as error:
+            self._failed = (version, time.monotonic() + _TRY_AGAIN_S)
+            self._cache.drop(version)
+            _log.error("model %r is not served, %r goes on: %s", version, self._engine.model_version, error)
+            return
+        self._engine.swap(scorer)
+        self._cache.keep_only(version)
+        _log.warning("model %r answers from now on", version)
+
+
+def warm(scorer: Scorer) -> None:
+    """Run every part of a model once, so that no request pays for it; raises ModelUnfit when it does not work."""
+    item_id = scorer.item_id(ItemRow(0))
+    event = HistoryEvent(scorer.trained_until, EventId("warm"), item_id, Kind.VIEW)
+    query = Query(History((event,)), {}, scorer.trained_until + 1)
+    rows = np.arange(min(_WARM_ROWS, scorer.size), dtype=np.int64)
+    scores = (
+        scorer.retrieve(query, _WARM_ROWS).scores,
+        scorer.co_visited(query, _WARM_ROWS).scores,
+        scorer.similar(ItemRow(0), _WARM_ROWS).scores,
+        scorer.rank(query, rows, PopularityWindow()),
+    )
+    if not all(np.isfinite(part).all() for part in scores):
+        raise ModelUnfit(f"model {scorer.version!r} gives scores that are no numbers")

@@ -1,0 +1,99 @@
+"""The compute thread and what it owns: the catalogue and the live state.
+
+Everything that reads or changes them runs in it, one after another, so nothing needs a lock and the event loop stays
+free for input and output.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from features.popularity import PopularityWindow
+from models.scorer import Scorer
+from services.recommend.catalogue import Catalogue
+from services.recommend.live import Live
+from streaming.consumer import Received
+from streaming.events import Interaction, ItemUpserted
+from streaming.ids import ItemId
+
+T = TypeVar("T")
+
+_CHUNK = 500  # records applied at once, so that requests get their turn between
+
+
+class Engine:
+    """Runs functions on the live state and keeps it up to date with the log."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
+        self._catalogue = Catalogue()
+        self._live = Live.build(None, (), PopularityWindow())
+
+    @property
+    def model_version(self) -> str | None:
+        """The loaded model's version."""
+        return self._live.model_version
+
+    @property
+    def trained_until(self) -> int | None:
+        """The end of what the loaded model was trained on, ms."""
+        return None if self._live.scorer is None else self._live.scorer.trained_until
+
+    @property
+    def catalogue_offsets(self) -> Mapping[str, int]:
+        """Up to where the catalogue follows its topic, by partition."""
+        return self._catalogue.offsets
+
+    async def compute(self, function: Callable[[Live], T]) -> T:
+        """Run a function on the live state in the compute thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(self._live))
+
+    def apply_items(self, records: Sequence[Received]) -> None:
+        """Apply records of the items topic; called by the thread that reads it."""
+        self._in_chunks(records, self._apply_items)
+
+    def apply_interactions(self, records: Sequence[Received]) -> None:
+        """Apply records of the interactions topic; called by the thread that reads it."""
+        self._in_chunks(records, self._apply_interactions)
+
+    def forget_interactions(self) -> None:
+        """Start the popularity anew, before the interactions are read from their beginning again."""
+        self._thread.submit(self._forget_interactions).result()
+
+    def swap(self, scorer: Scorer) -> None:
+        """Put another model in place: laid out beside the old one in the calling thread, then exchanged in one step."""
+        items = self._thread.submit(self._catalogue.snapshot).result()
+        laid_out = Live.build(scorer, items.values(), PopularityWindow())
+        self._thread.submit(self._exchange, laid_out, items).result()
+
+    def stop(self) -> None:
+        """End the thread after what it is doing."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _in_chunks(self, records: Sequence[Received], apply: Callable[[Sequence[Received]], None]) -> None:
+        for start in range(0, len(records), _CHUNK):
+            self._thread.submit(apply, records[start : start + _CHUNK]).result()
+
+    def _apply_items(self, records: Sequence[Received]) -> None:
+        for record in records:
+            change = self._catalogue.apply(record)
+            if isinstance(change, ItemUpserted):
+                self._live.put(change)
+            elif change is not None:
+                self._live.remove(change)
+
+    def _apply_interactions(self, records: Sequence[Received]) -> None:
+        self._live.observe(record.event for record in records if isinstance(record.event, Interaction))
+
+    def _forget_interactions(self) -> None:
+        self._live = self._live.with_popularity(PopularityWindow())
+
+    def _exchange(self, laid_out: Live, built: Mapping[ItemId, ItemUpserted]) -> None:
+        now = self._catalogue.snapshot()
+        for item_id, item in now.items():
+            if built.get(item_id) is not item:
+                laid_out.put(item)
+        for item_id in built.keys() - now.keys():
+            laid_out.remove(item_id)
+        self._live = laid_out.with_popularity_of(self._live, now)

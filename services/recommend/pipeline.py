@@ -1,0 +1,192 @@
+"""One request as one chain: user state, filters, candidates, ranking, slate, impression.
+
+`Pipeline.recommend` is the whole chain. `choose`, its middle, touches no network; evaluation calls the same function.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.history import HistoryEvent
+from models.scorer import Query
+from models.vocabulary import ItemRow
+from services.metrics import RecommendMetrics
+from services.recommend.candidates import UNPROVEN, Candidates, Need, gather, usage
+from services.recommend.engine import Engine
+from services.recommend.filters import may_show
+from services.recommend.impressions import ImpressionSink
+from services.recommend.live import Live
+from services.recommend.slate import draw
+from services.recommend.state import NO_HISTORY, State, UserStates
+from services.recommend.surfaces import Surface
+from streaming.events import Impression, LoggedState, SlateItem
+from streaming.ids import ItemId, RequestId, SessionId, UserId
+
+NO_MODEL = "no_model"
+CHAMPION = "champion"
+PRODUCER = "recommender"
+
+_LOGGED_HISTORY = 200
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is asked for: `as_of` in ms decides what is recent and available; without `seed` nothing is explored."""
+
+    n: int
+    surface: Surface
+    as_of: int
+    seed: int | None
+    categories: Sequence[str] = ()
+    exclude: Sequence[ItemId] = ()
+    context: Mapping[str, str | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asker:
+    """For whom: a user, a guest's session, or both, and what the request says happened in the session."""
+
+    user_id: UserId | None
+    session_id: SessionId | None
+    events: Sequence[HistoryEvent] = ()
+
+
+@dataclass(frozen=True)
+class Slate:
+    """The items shown, top first, and the names of what had to be replaced by a fallback."""
+
+    items: Sequence[SlateItem]
+    fallbacks: tuple[str, ...]
+    model_version: str | None
+    candidates: Mapping[str, int]
+
+
+class Stopwatch:
+    """Times stages one after another; `clock` in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since = clock()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """End a stage, which began where the one before ended."""
+        now = self._clock()
+        self.seconds[stage] = now - self._since
+        self._since = now
+
+
+class Pipeline:
+    """Answers requests from the user's stored state and the live state, and logs what was shown."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        states: UserStates,
+        impressions: ImpressionSink,
+        metrics: RecommendMetrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._states = states
+        self._impressions = impressions
+        self._metrics = metrics
+        self._clock = clock
+
+    async def recommend(self, request_id: RequestId, asker: Asker, ask: Ask) -> Slate:
+        """Return the slate of a request, whose id clicks on it will carry."""
+        watch = Stopwatch(self._clock)
+        stored = await self._states.read(asker.user_id, ask.as_of)
+        state = stored.with_session(asker.events, self._states.history_length)
+        watch.lap("user_state")
+        slate = await self._engine.compute(lambda live: choose(live, ask, state, watch))
+        self._impressions.offer(self._impression(request_id, asker, ask, state, slate))
+        watch.lap("impression")
+        self._record(ask, slate, watch)
+        return slate
+
+    def _impression(self, request_id: RequestId, asker: Asker, ask: Ask, state: State, slate: Slate) -> Impression:
+        return Impression(
+            event_id=request_id,
+            happened_at=ask.as_of,
+            received_at=ask.as_of,
+            producer=PRODUCER,
+            surface=ask.surface.name,
+            variant=CHAMPION,
+            slate=list(slate.items),
+            seed=ask.seed or 0,
+            user_id=asker.user_id,
+            session_id=asker.session_id,
+            model_version=slate.model_version,
+            fallbacks=list(slate.fallbacks),
+            user_state=LoggedState(
+                history=list(state.history.items[-_LOGGED_HISTORY:]),
+                features={**state.features, **_logged_context(ask)},
+            ),
+            catalogue_offsets=dict(self._engine.catalogue_offsets),
+        )
+
+    def _record(self, ask: Ask, slate: Slate, watch: Stopwatch) -> None:
+        for stage, seconds in watch.seconds.items():
+            self._metrics.stage(stage, seconds)
+        for source, count in slate.candidates.items():
+            self._metrics.candidates(source, count)
+        for name in slate.fallbacks:
+            self._metrics.fallback(name)
+        if len(slate.items) < ask.n:
+            self._metrics.short(ask.surface.name)
+
+
+def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
+    """Return the slate for a user in `state`. It is full unless fewer items than asked for may be shown."""
+    query = Query(history=state.history, user_features=state.features, as_of=ask.as_of)
+    allowed = may_show(live, ask.as_of, chain(state.seen, ask.exclude), ask.categories)
+    watch.lap("filters")
+    candidates = gather(live, Need(query, allowed, ask.categories), ask.surface.quotas, ask.n)
+    watch.lap("candidates")
+    scores = _scores(live, query, candidates.rows)
+    watch.lap("ranking")
+    items = _slate(live, ask, candidates, scores)
+    watch.lap("slate")
+    missing = [NO_MODEL] if live.scorer is None else []
+    if not state.history.events:
+        missing.append(NO_HISTORY)
+    return Slate(items, (*state.fallbacks, *missing), live.model_version, dict(candidates.counts()))
+
+
+def _scores(live: Live, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    if live.scorer is None or len(rows) == 0:
+        return usage(live, rows, query.as_of, 30).astype(np.float32)
+    return live.scorer.rank(query, rows, live.popularity)
+
+
+def _slate(live: Live, ask: Ask, candidates: Candidates, scores: NDArray[np.float32]) -> list[SlateItem]:
+    order = np.argsort(-scores, kind="stable")
+    rng = None if ask.seed is None else np.random.default_rng(ask.seed)
+    drawn = draw(candidates.rows[order], candidates.of(UNPROVEN), ask.n, ask.surface, rng)
+    at = np.searchsorted(candidates.rows, drawn.rows)  # candidates are ascending by row
+    return [
+        SlateItem(
+            item_id=live.rows.item_id(ItemRow(row)),
+            position=position,
+            score=score,
+            propensity=propensity,
+            source=candidates.names[source],
+        )
+        for position, (row, score, propensity, source) in enumerate(
+            zip(
+                drawn.rows.tolist(),
+                scores[at].tolist(),
+                drawn.propensities.tolist(),
+                candidates.sources[at].tolist(),
+                strict=True,
+            )
+        )
+    ]
+
+
+def _logged_context(ask: Ask) -> dict[str, str | float]:
+    return {f"context.{name}": value for name, value in ask.context.items()}

@@ -1,0 +1,68 @@
+"""The user's state at request time: what the online store knows, merged with the session that the request brings."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from redis.exceptions import RedisError
+
+from features.history import History, HistoryEvent, merge
+from features.online import OnlineReader
+from streaming.ids import ItemId, UserId
+
+_log = logging.getLogger(__name__)
+
+STORE_DOWN = "store_unavailable"
+NO_HISTORY = "no_history"
+
+
+@dataclass(frozen=True)
+class State:
+    """A history (newest last), everything the user has seen, features by name, and what had to be replaced."""
+
+    history: History
+    seen: frozenset[ItemId]
+    features: Mapping[str, str | float]
+    fallbacks: tuple[str, ...] = ()
+
+    def with_events(self, events: Sequence[HistoryEvent], limit: int) -> "State":
+        """Return the state with more events."""
+        seen = self.seen | {event.item_id for event in events}
+        return replace(self, history=merge(self.history, events, limit), seen=seen)
+
+    def with_session(self, events: Sequence[HistoryEvent], limit: int) -> "State":
+        """Return the state with the events of a session, some of which the store may have by now: those count once."""
+        stored = {(event.item_id, event.kind) for event in self.history.events}
+        return self.with_events([event for event in events if (event.item_id, event.kind) not in stored], limit)
+
+    def before(self, as_of: int) -> "State":
+        """Return the state without what happened at `as_of` (ms) or later; what was seen stays seen."""
+        return replace(self, history=self.history.before(as_of))
+
+
+NOBODY = State(History(), frozenset(), {})
+
+
+class UserStates:
+    """Reads states from the online store within a deadline."""
+
+    def __init__(self, reader: OnlineReader, deadline_s: float, history_length: int) -> None:
+        self._reader = reader
+        self._deadline_s = deadline_s
+        self.history_length = history_length
+
+    async def read(self, user_id: UserId | None, as_of: int) -> State:
+        """Return a user's stored state with the features known at `as_of`, ms.
+
+        When the store does not answer in time the state is empty and says so.
+        """
+        if user_id is None:
+            return NOBODY
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                stored = await self._reader.user_state(user_id, as_of)
+        except (RedisError, TimeoutError, OSError) as error:
+            _log.warning("the online store gave no state for user %r: %s", user_id, error or "timeout")
+            return replace(NOBODY, fallbacks=(STORE_DOWN,))
+        return State(stored.history, frozenset(stored.history.items), stored.features)

@@ -1,0 +1,103 @@
+"""Following the log: threads that read topics from their beginning, then as they grow, into the engine."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from kafka.errors import KafkaError
+
+from services.metrics import RecommendMetrics
+from services.recommend.engine import Engine
+from streaming.config import KafkaSettings
+from streaming.consumer import Received, tail
+from streaming.producer import BrokerUnavailable
+from streaming.topics import Topics
+
+_log = logging.getLogger(__name__)
+
+_RETRY_S = 1.0
+
+
+class Tails:
+    """Keeps the catalogue, then the popularity, up to date, and tells when a champion is announced."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topics: Topics,
+        engine: Engine,
+        metrics: RecommendMetrics,
+        announced: Callable[[], None],
+    ) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._engine = engine
+        self._metrics = metrics
+        self._announced = announced
+        self._stop = threading.Event()
+        self.catalogue_caught_up = threading.Event()
+        self.popularity_caught_up = threading.Event()
+        self._models_caught_up = threading.Event()
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (
+                ("items", self._follow_items),
+                ("interactions", self._follow_interactions),
+                ("models", self._follow_models),
+            )
+        ]
+
+    @property
+    def alive(self) -> bool:
+        """Whether every topic is still being followed."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def start(self) -> None:
+        """Begin to read."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop reading; returns when every thread has ended."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _follow_items(self) -> None:
+        self._follow(self._topics.items, self._engine.apply_items, self.catalogue_caught_up)
+
+    def _follow_interactions(self) -> None:
+        # An interaction counts for the row of its item, so the catalogue comes first.
+        while not self.catalogue_caught_up.wait(_RETRY_S):
+            if self._stop.is_set():
+                return
+        self._follow(
+            self._topics.interactions,
+            self._engine.apply_interactions,
+            self.popularity_caught_up,
+            self._engine.forget_interactions,
+        )
+
+    def _follow_models(self) -> None:
+        self._follow(self._topics.models, lambda _: self._announced(), self._models_caught_up)
+
+    def _follow(
+        self,
+        topic: str,
+        apply: Callable[[list[Received]], None],
+        caught_up: threading.Event,
+        restart: Callable[[], None] = lambda: None,
+    ) -> None:
+        def handle(records: list[Received]) -> None:
+            apply(records)
+            lag_s = max(0.0, time.time() - records[-1].appended_at / 1000)
+            self._metrics.applied(topic, len(records), lag_s)
+
+        while not self._stop.is_set():
+            try:
+                restart()
+                tail(self._kafka, [topic], handle, self._stop, caught_up)
+            except (BrokerUnavailable, KafkaError) as error:
+                _log.warning("reading %s again from its beginning in %s s: %s", topic, _RETRY_S, error)
+                self._stop.wait(_RETRY_S)

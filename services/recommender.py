@@ -1,0 +1,58 @@
+"""The recommender as a BentoML service, `services.recommender:recommender`; `flywheel serve recommender` runs it.
+
+Its process never imports torch, torchrec, feast or pyspark.
+"""
+
+import time
+import uuid
+
+from prometheus_client import CollectorRegistry
+
+from features.online import OnlineReader
+from models.config import artifacts_url
+from models.registry import Registry
+from services.api.auth import Gate
+from services.api.bento import QUIET, FrontedService, hosted
+from services.config import Settings, load_settings
+from services.metrics import HttpMetrics, ImpressionMetrics, RecommendMetrics
+from services.recommend.application import Parts, Recommender
+from services.recommend.champion import ChampionWatch, ModelCache
+from services.recommend.engine import Engine
+from services.recommend.evaluation import Evaluations
+from services.recommend.impressions import ImpressionLog
+from services.recommend.pipeline import Pipeline
+from services.recommend.similar import find_similar
+from services.recommend.state import UserStates
+from services.recommend.tails import Tails
+from services.recommend.upkeep import Upkeep
+from streaming.namespace import Namespace
+
+
+def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -> Recommender:
+    """Wire the recommender from the settings; nothing is connected yet."""
+    serving, kafka, topics = settings.serving, settings.kafka, settings.topics
+    namespace = Namespace(settings.namespace)
+    metrics, impression_metrics = RecommendMetrics(metrics_registry), ImpressionMetrics(metrics_registry)
+    engine = Engine()
+    reader = OnlineReader(settings.store, namespace)
+    states = UserStates(reader, serving.store_deadline_ms / 1000, settings.store.history_length)
+    impressions = ImpressionLog(kafka, topics, serving.impression_queue, impression_metrics)
+    models = Registry(artifacts_url(settings.model.under(settings.home)), namespace)
+    champion = ChampionWatch(models, ModelCache(models, namespace), engine, serving.champion_poll_seconds)
+    tails = Tails(kafka, topics, engine, metrics, champion.announced)
+    parts = Parts(
+        pipeline=Pipeline(engine, states, impressions, metrics, time.perf_counter),
+        similar=lambda like: engine.compute(lambda live: find_similar(live, like)),
+        evaluations=Evaluations(engine, states, serving.evaluation_ttl_seconds, time.monotonic),
+        upkeep=Upkeep(engine, tails, champion, impressions, reader),
+        metrics=(metrics, impression_metrics),
+        now=lambda: time.time_ns() // 1_000_000,
+        new_id=lambda: uuid.uuid4().hex,
+    )
+    gate = Gate(serving.api_keys_file, namespace, time.monotonic)
+    return Recommender(serving, gate, HttpMetrics(metrics_registry), parts)
+
+
+recommender = FrontedService(
+    name="recommender", inner=hosted(lambda: build_recommender(load_settings(), CollectorRegistry())), config=QUIET
+)
