@@ -119,7 +119,7 @@ def numbered_log(interactions: DataFrame, as_of: datetime) -> DataFrame:
 
     `row` numbers all of them by time from 0, `item_row` the items by their first one (`is_first`); `rows_before` and
     `items_before` say how many of each came in earlier seconds. Day by day, so that no single task sorts everything.
-    It is read several times: persist it.
+    It is read several times: checkpoint it.
     """
     log = organic(interactions).where(F.col("kind").isin(*POSITIVE_KINDS) & (F.col("happened_at") < F.lit(as_of)))
     first = Window.partitionBy("item_id").orderBy("happened_at", "event_id")

@@ -74,6 +74,8 @@ def _spark_options(lake: LakeSettings) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(lake.shuffle_partitions),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # From 128 keys on Spark would sort for a collecting aggregation instead of hashing.
+        "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "100000",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",

@@ -23,6 +23,7 @@ from streaming.ids import UserId
 from streaming.namespace import Namespace
 
 _STAMP = "event_timestamp"
+_BROADCAST_ROWS = 200_000
 _import_lock = threading.Lock()
 
 
@@ -75,7 +76,9 @@ class FeatureStore:
                 entity_df=f"SELECT {key}, {_STAMP} FROM {view.name}_asked",  # noqa: S608 - own names only
                 features=[f"{view.name}:{feature}" for feature in view.features],
             )
-            joined = joined.join(job.to_spark_df(), [key, _STAMP], "left")
+            found = job.to_spark_df().localCheckpoint()
+            small = found.count() <= _BROADCAST_ROWS
+            joined = joined.join(F.broadcast(found) if small else found, [key, _STAMP], "left")
         # Feast leaves quoted names to mean regular expressions.
         spark.conf.unset("spark.sql.parser.quotedRegexColumnNames")
         return joined

@@ -55,18 +55,15 @@ def build_training_set(
     Features that were logged when a slate was served win over joined ones.
     """
     interactions = _table(spark, namespace, INTERACTIONS)
-    log = numbered_log(interactions, as_of).persist()
+    # Checkpoints rather than caches: they also cut the plan, which otherwise grows with every step that reads it.
+    log = numbered_log(interactions, as_of).localCheckpoint()
     prompted = impression_examples(_table(spark, namespace, IMPRESSIONS), interactions, spec, as_of)
     # Feature rows are stamped at midnight, so joining at the start of the example's day finds the same row, and the
     # join works on thousands of user-days and item-days instead of every second.
     by_day = F.date_trunc("day", "happened_at")
-    examples = organic_examples(log, spec).union(prompted).withColumn("event_timestamp", by_day).persist()
-    try:
-        joined = store.point_in_time_join(examples)
-        return _replace(spark, namespace, EXAMPLES, joined.select(*map(_column, EXAMPLES.columns.names)))
-    finally:
-        examples.unpersist()
-        log.unpersist()
+    examples = organic_examples(log, spec).union(prompted).withColumn("event_timestamp", by_day).localCheckpoint()
+    joined = store.point_in_time_join(examples)
+    return _replace(spark, namespace, EXAMPLES, joined.select(*map(_column, EXAMPLES.columns.names)))
 
 
 def _column(name: str) -> Column:
