@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -28,6 +28,7 @@ from services.demo.world import Replayed, load_world
 from services.endpoints import Endpoints
 from services.home import held
 from services.stack import Stack, Started
+from streaming.events import Event
 from streaming.ids import UserId
 from streaming.producer import EventProducer
 from streaming.replay import Replay, Shift
@@ -110,7 +111,7 @@ def _publish(scene: Scene, settings: Settings) -> dict[str, int]:
         ) as stage:
             producer = EventProducer(settings.kafka, settings.topics)
             try:
-                events = chain(
+                events: Iterable[Event] = chain(
                     replay.catalogue(world.train), replay.users(world.train), replay.interactions(world.train)
                 )
                 acknowledged = producer.publish(events, stage.progress)
