@@ -28,10 +28,9 @@ def held(home: Path) -> Iterator[None]:
 
     Raises HomeUnusable and AlreadyRunning.
     """
+    usable(home)
     with writing(home):
-        run = home / "run"
-        run.mkdir(parents=True, exist_ok=True)
-        lock = (run / "lock").open("a+")
+        lock = (home / "run" / "lock").open("a+")
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,11 +41,18 @@ def held(home: Path) -> Iterator[None]:
                 "stop it first, or set FLYWHEEL_HOME to another folder"
             ) from None
         with writing(home):
-            _need_room(run / "room")
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
         yield
+
+
+def usable(home: Path) -> None:
+    """Check that the home can be written and has room; raises HomeUnusable."""
+    with writing(home):
+        run = home / "run"
+        run.mkdir(parents=True, exist_ok=True)
+        _need_room(run / f"room-{os.getpid()}")
 
 
 @contextmanager
