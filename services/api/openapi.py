@@ -40,7 +40,8 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
         "summary": route.summary,
         "operationId": f"{route.method.lower()}{route.path.replace('/', '_').replace('{', '').replace('}', '')}",
         "responses": {
-            str(status): _content(status, "application/json", schema_of[kind]) for status, kind in route.answers.items()
+            str(status): _content(status, "application/json", schema_of.get(kind))
+            for status, kind in route.answers.items()
         },
     }
     for status in _problem_statuses(route):

@@ -29,7 +29,9 @@ class Catalogue:
         self._offsets[str(received.partition)] = received.offset + 1
         match received.event:
             case ItemUpserted() as item:
-                self._items[ItemId(item.item_id)] = item
+                item_id = ItemId(item.item_id)
+                self._items.pop(item_id, None)  # the newest record comes last
+                self._items[item_id] = item
                 return item
             case ItemRemoved(item_id=gone):
                 return self._remove(ItemId(gone))

@@ -65,14 +65,13 @@ class Live:
     rows: RowSpace
     columns: Columns
     popularity: PopularityWindow
-    trained: int  # rows below are items that the model was trained on
-    unproven: dict[int, None]  # the other rows, newest item last
+    unproven: dict[int, None]  # rows of items that the model was not trained on, in the order of their newest records
 
     @classmethod
     def build(cls, scorer: Scorer | None, items: Iterable[ItemUpserted], popularity: PopularityWindow) -> "Live":
         """Lay the catalogue out in the rows of `scorer`, in rows of its own without one."""
         rows: RowSpace = PlainRows() if scorer is None else scorer
-        live = cls(scorer, rows, Columns(), popularity, 0 if scorer is None else scorer.size, {})
+        live = cls(scorer, rows, Columns(), popularity, {})
         for item in items:
             live.put(item)
         return live
@@ -84,9 +83,10 @@ class Live:
 
     def put(self, item: ItemUpserted) -> None:
         """Set an item as it is from now on; an item that the model does not know gets a row by its content."""
+        known = self.rows.row(ItemId(item.item_id))
         row = self.rows.add_item(_content(item))
         self.columns.put(row, item)
-        if self.scorer is not None and row >= self.trained:
+        if self.scorer is not None and (known is None or row in self.unproven):
             self.unproven[row] = self.unproven.pop(row, None)
 
     def remove(self, item_id: ItemId) -> None:
@@ -94,7 +94,6 @@ class Live:
         row = self.rows.row(item_id)
         if row is not None:
             self.columns.remove(row)
-            self.unproven.pop(row, None)
 
     def observe(self, interactions: Iterable[Interaction]) -> None:
         """Count interactions towards popularity: negative feedback and our own measurements do not count."""

@@ -1,17 +1,29 @@
-"""Applications served over real sockets, in this process."""
+"""Applications served over real sockets in this process, and a small world with a model trained on it."""
 
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import pyarrow as pa
 import pytest
 import uvicorn
 
+from models.artifact import write_artifact
+from models.config import ModelSettings, RankingSettings, RetrievalSettings
 from services.api.front import Application, Front
+from streaming.events import Interaction, ItemUpserted, Kind
 
 Serve = Callable[[Application], AbstractContextManager[httpx.Client]]
+
+GENRES = ("drama", "comedy", "horror")
+ITEMS, USERS, EVENTS = 60, 40, 25
+DAY_MS = 86_400_000
 
 
 def with_life(application: Application) -> Callable[[Any, Any, Any], Awaitable[None]]:
@@ -52,7 +64,167 @@ def served(application: Application) -> Iterator[httpx.Client]:
         thread.join()
 
 
+def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class World:
+    """Users who mostly stay with one genre: item i is of genre i % 3, as user u is. The last events are recent."""
+
+    now: int
+    items: list[ItemUpserted]
+    interactions: list[Interaction]
+
+    def history(self, user_id: str) -> list[str]:
+        return [event.item_id for event in self.interactions if event.user_id == user_id]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bentoml_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """BentoML's home, with its model store, apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("bentoml")
+        patch.setenv("BENTOML_HOME", str(home))
+        patch.setenv("BENTOML_DO_NOT_TRACK", "True")
+        yield home
+
+
 @pytest.fixture(scope="session")
 def serve() -> Serve:
     """Serve an application for the length of a with block."""
     return served
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Any]:
+    """Wait until a condition holds."""
+    return until
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    """A small world, always the same but for the time."""
+    now = time.time_ns() // 1_000_000
+    rng = np.random.default_rng(20261125)
+    envelope = {"received_at": now, "producer": "test"}
+    items = [
+        ItemUpserted(
+            event_id=f"item-{i}",
+            happened_at=now - 30 * DAY_MS,
+            item_id=f"i{i}",
+            title=f"Item {i}",
+            categories=[GENRES[i % 3]],
+            attributes={"year": 1950.0 + i},
+            **envelope,
+        )
+        for i in range(ITEMS)
+    ]
+    interactions = []
+    for user in range(USERS):
+        own = rng.permutation(np.arange(user % 3, ITEMS, 3))[: EVENTS - 10]
+        other = rng.permutation(np.setdiff1d(np.arange(ITEMS), own))[:10]
+        times = np.sort(rng.integers(now - 20 * DAY_MS, now - 60_000, EVENTS))
+        for item, happened_at in zip(rng.permutation(np.concatenate((own, other))), times, strict=True):
+            interactions.append(
+                Interaction(
+                    event_id=f"event-{len(interactions)}",
+                    happened_at=int(happened_at),
+                    user_id=f"u{user}",
+                    item_id=f"i{item}",
+                    kind=Kind.RATING,
+                    value=float(rng.integers(1, 6)),
+                    **envelope,
+                )
+            )
+    return World(now, items, interactions)
+
+
+@pytest.fixture(scope="session")
+def artifact(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A model trained on the world by the trainer itself: its folder and version."""
+    from models.dataset import Tables, training_data
+    from models.export import artifact_parts
+    from models.fitting import Timer, fit
+    from models.spec import Lineage
+
+    settings = ModelSettings(
+        retrieval=RetrievalSettings(length=10, dim=8, heads=1, epochs=2, refit_epochs=1),
+        ranking=RankingSettings(buckets=32, epochs=2),
+    )
+    data = training_data(Tables(**_tables(world), until=world.now))
+    folder = tmp_path_factory.mktemp("artifact")
+    fitted = fit(data, settings, Lineage({}, 7, "test"), Timer(lambda _name, _share: None))
+    return folder, write_artifact(folder, artifact_parts(fitted, data))
+
+
+def _tables(world: World) -> dict[str, pa.Table]:
+    stamp = pa.timestamp("ms", "UTC")
+    events = world.interactions
+    interactions = {
+        "event_id": [event.event_id for event in events],
+        "happened_at": pa.array([event.happened_at for event in events], stamp),
+        "user_id": [event.user_id for event in events],
+        "session_id": pa.array([None] * len(events), pa.string()),
+        "surface": pa.array([None] * len(events), pa.string()),
+        "item_id": [event.item_id for event in events],
+        "kind": [event.kind.value for event in events],
+        "value": [event.value for event in events],
+    }
+    items = {
+        "event_id": [item.event_id for item in world.items],
+        "happened_at": pa.array([item.happened_at for item in world.items], stamp),
+        "item_id": [item.item_id for item in world.items],
+        "removed": [False] * ITEMS,
+        "title": [item.title for item in world.items],
+        "categories": [item.categories for item in world.items],
+        "attributes": [f'{{"year": {item.attributes["year"]}}}' for item in world.items],
+        "text": [""] * ITEMS,
+    }
+    features = {
+        "item_id": items["item_id"],
+        "event_timestamp": pa.array([world.now - DAY_MS] * ITEMS, stamp),
+        "item_interactions_total": [10.0] * ITEMS,
+        "item_mean_value": [3.0] * ITEMS,
+    }
+    return {
+        "interactions": pa.table(interactions),
+        "items": pa.table(items),
+        "item_features": pa.table(features),
+        "examples": _examples(world, stamp),
+    }
+
+
+def _examples(world: World, stamp: pa.DataType) -> pa.Table:
+    rng = np.random.default_rng(7)
+    rows: list[tuple[str, str, int, str, int, str]] = []
+    for event in world.interactions[::5]:
+        own = set(world.history(event.user_id))
+        others = [item.item_id for item in world.items if item.item_id not in own]
+        rows.append((event.event_id, event.user_id, event.happened_at, event.item_id, 1, "positive"))
+        for negative in rng.choice(others, 8, replace=False):
+            rows.append((event.event_id, event.user_id, event.happened_at, str(negative), 0, "uniform"))
+    group, user, at, item, label, sampling = zip(*rows, strict=True)
+    return pa.table(
+        {
+            "group_id": group,
+            "user_id": user,
+            "event_timestamp": pa.array(at, stamp),
+            "item_id": item,
+            "label": label,
+            "sampling": sampling,
+            "interactions_total": [float(EVENTS)] * len(rows),
+            "mean_value": [3.0] * len(rows),
+            "attributes": ["{}"] * len(rows),
+            "item_interactions_total": [10.0] * len(rows),
+            "item_mean_value": [3.0] * len(rows),
+        }
+    )

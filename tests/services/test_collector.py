@@ -25,18 +25,6 @@ WEEK_MS = 7 * 24 * 3_600_000
 CLICK = {"user_id": "u1", "item_id": "i1", "kind": "click"}
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s")
-        time.sleep(0.02)
-
-
 def settings_for(kafka: KafkaSettings, **serving: Any) -> Settings:
     base = Settings(namespace=NAMESPACE, kafka=kafka)
     return base.model_copy(update={"serving": base.serving.model_copy(update=serving)})
@@ -44,11 +32,13 @@ def settings_for(kafka: KafkaSettings, **serving: Any) -> Settings:
 
 @pytest.fixture(scope="module")
 def client(
-    broker: KafkaSettings, serve: Callable[[Any], AbstractContextManager[httpx.Client]]
+    broker: KafkaSettings,
+    serve: Callable[[Any], AbstractContextManager[httpx.Client]],
+    eventually: Callable[..., Any],
 ) -> Iterator[httpx.Client]:
     ensure_topics(broker, TOPICS)
     with serve(build_collector(settings_for(broker), CollectorRegistry())) as client:
-        until(lambda: client.get("/readyz").status_code == 200)
+        eventually(lambda: client.get("/readyz").status_code == 200)
         yield client
 
 
@@ -115,7 +105,9 @@ def test_ids_may_hold_any_character(client: httpx.Client, broker: KafkaSettings,
     assert (event.user_id, event.item_id) == (text, text)
 
 
-def test_an_item_is_upserted_and_removed_with_a_tombstone(client: httpx.Client, broker: KafkaSettings) -> None:
+def test_an_item_is_upserted_and_removed_with_a_tombstone(
+    client: httpx.Client, broker: KafkaSettings, eventually: Callable[..., Any]
+) -> None:
     item = {"item_id": "Größe 42/ü", "title": "Boots", "categories": ["shoes"], "attributes": {"weight": 1.5}}
     added = client.post("/v1/items", json=item)
     event = find(broker, TOPICS.items, added.json()["results"][0]["event_id"])
@@ -124,7 +116,7 @@ def test_an_item_is_upserted_and_removed_with_a_tombstone(client: httpx.Client, 
     removed = client.delete("/v1/items/Gr%C3%B6%C3%9Fe%2042%2F%C3%BC")
     assert removed.status_code == 200
     key = "Größe 42/ü".encode()
-    mine = until(lambda: [record for record in records(broker, TOPICS.items) if record.key == key][2:])
+    mine = eventually(lambda: [record for record in records(broker, TOPICS.items) if record.key == key][2:])
     assert mine[0].value is None
     assert isinstance(find(broker, TOPICS.items, removed.json()["results"][0]["event_id"]), ItemRemoved)
 

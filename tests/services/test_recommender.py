@@ -1,0 +1,373 @@
+"""The recommender and the collector with a real broker, store, updater and model: what applications see."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from features.config import StoreSettings
+from features.updater import run_updater
+from models.registry import Champion, Registry
+from services.collector import build_collector
+from services.config import Settings
+from services.recommender import build_recommender
+from streaming.codec import decode
+from streaming.config import KafkaSettings, client_options
+from streaming.events import Impression, ItemUpserted, ModelPromoted
+from streaming.namespace import parse_namespace
+from streaming.producer import EventProducer
+from streaming.topics import ensure_topics
+
+NAMESPACE = "servingtest"
+Serve = Callable[[Any], AbstractContextManager[httpx.Client]]
+Eventually = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Circle:
+    """Both services and what they were built from."""
+
+    settings: Settings
+    recommender: httpx.Client
+    collector: httpx.Client
+    metrics: CollectorRegistry
+    model_version: str
+
+    def recommend(self, **body: Any) -> dict[str, Any]:
+        answer = self.recommender.post("/v1/recommend", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def shown(self, **body: Any) -> list[str]:
+        return [item["item_id"] for item in self.recommend(**body)["slate"]]
+
+    def send(self, path: str, **body: Any) -> None:
+        answer = self.collector.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture(scope="module")
+def settings(broker: KafkaSettings, valkey: StoreSettings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    home = tmp_path_factory.mktemp("home")
+    base = Settings(namespace=NAMESPACE, kafka=broker, store=valkey.under(home), home=home)
+    patient = base.serving.model_copy(update={"store_deadline_ms": 2_000, "champion_poll_seconds": 0.2})
+    return base.model_copy(update={"serving": patient})
+
+
+@pytest.fixture(scope="module")
+def circle(
+    settings: Settings, world: Any, artifact: tuple[Path, str], serve: Serve, eventually: Eventually
+) -> Iterator[Circle]:
+    ensure_topics(settings.kafka, settings.topics)
+    producer = EventProducer(settings.kafka, settings.topics)
+    producer.publish([*world.items, *world.interactions])
+    folder, version = artifact
+    registry = Registry(str(settings.home / "models"), parse_namespace(NAMESPACE))
+    registry.add(folder, version)
+    promoted = Champion(number=1, model_version=version, change="promote", changed_at=world.now, gate={}, reason="test")
+    registry.promote(promoted)
+    stop = threading.Event()
+    updater = threading.Thread(target=run_updater, args=(settings.kafka, settings.store, settings.topics, stop))
+    updater.start()
+    metrics = CollectorRegistry()
+    try:
+        with (
+            serve(build_recommender(settings, metrics)) as recommender,
+            serve(build_collector(settings, CollectorRegistry())) as collector,
+        ):
+            one = Circle(settings, recommender, collector, metrics, version)
+            eventually(lambda: recommender.get("/readyz").status_code == 200, 60)
+            eventually(lambda: collector.get("/readyz").status_code == 200)
+            eventually(lambda: set(world.history("u39")).isdisjoint(one.shown(user_id="u39", n=60)), 60)
+            yield one
+    finally:
+        stop.set()
+        updater.join()
+        producer.close()
+
+
+def impressions(settings: Settings) -> list[Impression]:
+    consumer = KafkaConsumer(**client_options(settings.kafka))
+    try:
+        topic = settings.topics.impressions
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        ends = consumer.end_offsets(partitions)
+        found: list[Any] = []
+        while any(consumer.position(partition) < ends[partition] for partition in partitions):
+            for polled in consumer.poll(timeout_ms=200).values():
+                found += [decode(record.value) for record in polled]
+        return found
+    finally:
+        consumer.close()
+
+
+def test_a_known_user_gets_unseen_items_from_the_model(circle: Circle, world: Any) -> None:
+    answer = circle.recommend(user_id="u1", n=10)
+    assert answer["model_version"] == circle.model_version
+    assert answer["fallbacks"] == []
+    assert answer["variant"] == "champion"
+    assert [item["position"] for item in answer["slate"]] == list(range(10))
+    shown = [item["item_id"] for item in answer["slate"]]
+    assert len(set(shown)) == 10
+    assert set(shown).isdisjoint(world.history("u1"))
+    assert {item["source"] for item in answer["slate"]} & {"sequence", "co_visited"}
+
+
+def test_the_slate_is_never_short_while_items_may_be_shown(circle: Circle, world: Any) -> None:
+    unseen = {item.item_id for item in world.items} - set(world.history("u2"))
+    assert set(circle.shown(user_id="u2", n=100, surface="probe")) >= unseen
+
+
+def test_a_guest_is_answered_from_the_session_and_an_unknown_user_from_popularity(circle: Circle) -> None:
+    events = [{"item_id": f"i{item}"} for item in (0, 3, 6, 9)]
+    guest = circle.recommend(events=events, n=10, surface="probe")
+    assert guest["fallbacks"] == []
+    assert guest["session_id"]
+    shown = [item["item_id"] for item in guest["slate"]]
+    assert {"i0", "i3", "i6", "i9"}.isdisjoint(shown)
+    unknown = circle.recommend(user_id="nobody ever", n=10, surface="probe")
+    assert unknown["fallbacks"] == ["no_history"]
+    assert len(unknown["slate"]) == 10
+    assert [item["item_id"] for item in unknown["slate"]] != shown
+
+
+def test_categories_and_exclusions_hold(circle: Circle) -> None:
+    dramas = circle.shown(user_id="nobody", n=10, categories=["drama"])
+    assert len(dramas) == 10
+    assert all(int(item[1:]) % 3 == 0 for item in dramas if item[1:].isdigit())
+    others = circle.shown(user_id="nobody", n=10, categories=["drama"], exclude=dramas)
+    assert len(others) == 10
+    assert set(others).isdisjoint(dramas)
+
+
+def test_a_click_changes_the_next_slate(circle: Circle, eventually: Eventually) -> None:
+    before = circle.recommend(user_id="u5", n=10, surface="probe")
+    first = before["slate"][0]["item_id"]
+    assert circle.shown(user_id="u5", n=10, surface="probe") == [item["item_id"] for item in before["slate"]]
+    circle.send(
+        "/v1/events",
+        user_id="u5",
+        item_id=first,
+        kind="click",
+        request_id=before["request_id"],
+        position=0,
+        surface="probe",
+    )
+    after = eventually(lambda: [shown] if first not in (shown := circle.shown(user_id="u5", n=10, surface="probe")) else 0)
+    assert after != [[item["item_id"] for item in before["slate"]]]
+
+
+def test_a_new_item_is_recommendable_and_a_removed_one_is_not(circle: Circle, eventually: Eventually) -> None:
+    circle.send("/v1/items", item_id="brand new", title="New", categories=["novelty"], attributes={"year": 2026})
+    eventually(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == ["brand new"], 5)
+    [item] = circle.recommend(user_id="u6", n=5, categories=["novelty"])["slate"]
+    assert item["source"] in ("new", "category")
+    # The last slot of a slate on the home surface is kept for items that the model was not trained on.
+    assert circle.shown(user_id="u6", n=10)[-1] == "brand new"
+    assert len(circle.recommender.post("/v1/similar", json={"item_id": "brand new", "n": 5}).json()["slate"]) == 5
+    circle.send("/v1/items", item_id="brand new", categories=["novelty"], hidden=True)
+    eventually(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == [], 5)
+    circle.send("/v1/items", item_id="brand new", categories=["novelty"])
+    eventually(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == ["brand new"], 5)
+    assert circle.collector.delete("/v1/items/brand%20new").status_code == 200
+    eventually(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == [], 5)
+    assert circle.recommender.post("/v1/similar", json={"item_id": "brand new"}).status_code == 404
+
+
+def test_similar_items_are_full_and_leave_the_item_out(circle: Circle) -> None:
+    answer = circle.recommender.post("/v1/similar", json={"item_id": "i0", "n": 50, "exclude": ["i1"]})
+    assert answer.status_code == 200
+    shown = [item["item_id"] for item in answer.json()["slate"]]
+    assert len(set(shown)) == 50
+    assert {"i0", "i1"}.isdisjoint(shown)
+    genres = [int(item[1:]) % 3 for item in shown[:6]]
+    assert genres.count(0) >= 4
+
+
+def test_what_was_shown_is_logged_with_its_probabilities(circle: Circle, world: Any, eventually: Eventually) -> None:
+    answer = circle.recommend(user_id="u7", n=10, context={"device": "phone"})
+    [logged] = eventually(lambda: [one for one in impressions(circle.settings) if one.event_id == answer["request_id"]])
+    assert logged.user_id == "u7"
+    assert (logged.surface, logged.model_version) == ("home", circle.model_version)
+    assert [item.item_id for item in logged.slate] == [item["item_id"] for item in answer["slate"]]
+    assert all(0 < item.propensity <= 1 for item in logged.slate)
+    assert logged.user_state.history == world.history("u7")
+    assert logged.user_state.features["context.device"] == "phone"
+    assert sum(logged.catalogue_offsets.values()) >= len(world.items)
+
+
+def test_an_evaluation_asks_as_of_past_times_and_leaves_no_trace(circle: Circle, world: Any) -> None:
+    before = circle.shown(user_id="u8", n=10, surface="probe")
+    logged = len(impressions(circle.settings))
+    started = circle.recommender.post("/v1/evaluations")
+    path = f"/v1/evaluations/{started.json()['evaluation_id']}"
+    last = max(event.happened_at for event in world.interactions if event.user_id == "u8")
+    fed = {"item_id": before[0], "kind": "click", "happened_at": last + 2_000}
+    steps = [
+        {"user_id": "u8", "as_of": last + 1_000, "n": 10, "then": [fed]},
+        {"user_id": "u8", "as_of": last + 3_000, "n": 10},
+        {"user_id": "u9", "as_of": last + 3_000, "n": 5},
+    ]
+    answer = circle.recommender.post(f"{path}/recommend", json={"steps": steps})
+    assert answer.status_code == 200, answer.text
+    first, second, other = ([item["item_id"] for item in one["slate"]] for one in answer.json()["slates"])
+    assert before[0] in first
+    assert before[0] not in second
+    assert second != first
+    assert len(other) == 5
+    assert circle.recommender.delete(path).status_code == 204
+    assert circle.recommender.post(f"{path}/recommend", json={"steps": steps}).status_code == 404
+    assert circle.shown(user_id="u8", n=10, surface="probe") == before
+    assert len(impressions(circle.settings)) <= logged + 1 + 1  # the two slates asked for around the evaluation
+
+
+def test_evaluations_repeat_exactly(circle: Circle, world: Any) -> None:
+    steps = [{"user_id": f"u{user}", "as_of": world.now - 1_000, "n": 20} for user in range(10)]
+    answers = []
+    for _ in range(2):
+        path = f"/v1/evaluations/{circle.recommender.post('/v1/evaluations').json()['evaluation_id']}"
+        answers.append(circle.recommender.post(f"{path}/recommend", json={"steps": steps}).json())
+        circle.recommender.delete(path)
+    assert answers[0] == answers[1]
+
+
+RECOMMEND, SIMILAR, EVALUATE = "/v1/recommend", "/v1/similar", "/v1/evaluations/none/recommend"
+BAD_BODIES: list[tuple[str, str, int, str]] = [
+    (RECOMMEND, "", 400, ""),
+    (RECOMMEND, "{", 400, ""),
+    (RECOMMEND, '{"user_id": "u", "n": NaN}', 400, ""),
+    (RECOMMEND, '{"user_id": "u", "x":' + "[" * 100_000, 422, "x"),
+    (RECOMMEND, "[]", 422, "body"),
+    (RECOMMEND, "{}", 422, "user_id"),
+    (RECOMMEND, '{"user_id": ""}', 422, "user_id"),
+    (RECOMMEND, f'{{"user_id": "{"u" * 201}"}}', 422, "user_id"),
+    (RECOMMEND, '{"user_id": 7}', 422, "user_id"),
+    (RECOMMEND, '{"user_id": "u", "n": 0}', 422, "n"),
+    (RECOMMEND, '{"user_id": "u", "n": 101}', 422, "n"),
+    (RECOMMEND, '{"user_id": "u", "n": 1.5}', 422, "n"),
+    (RECOMMEND, '{"user_id": "u", "n": "10"}', 422, "n"),
+    (RECOMMEND, '{"user_id": "u", "surface": "roof"}', 422, "surface"),
+    (RECOMMEND, '{"user_id": "u", "categories": [""]}', 422, "categories[0]"),
+    (RECOMMEND, '{"user_id": "u", "exclude": "i1"}', 422, "exclude"),
+    (RECOMMEND, '{"user_id": "u", "context": {"a": []}}', 422, "context[...]"),
+    (RECOMMEND, '{"user_id": "u", "events": [{"item_id": "i", "kind": "stare"}]}', 422, "events[0].kind"),
+    (RECOMMEND, '{"user_id": "u", "events": [{"kind": "view"}]}', 422, "events[0].item_id"),
+    (RECOMMEND, '{"user": "u"}', 422, "user"),
+    (SIMILAR, "{}", 422, "item_id"),
+    (SIMILAR, '{"item_id": "not there"}', 404, "item_id"),
+    (SIMILAR, '{"item_id": "i1", "n": -1}', 422, "n"),
+    (SIMILAR, '{"item_id": "i1", "user_id": "u"}', 422, "user_id"),
+    (EVALUATE, '{"steps": []}', 422, "steps"),
+    (EVALUATE, '{"steps": [{"user_id": "u", "as_of": -1}]}', 422, "steps[0].as_of"),
+    (EVALUATE, '{"steps": [{"user_id": "u", "as_of": 1}]}', 404, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "field"), BAD_BODIES, ids=[f"{path[4:9]} {body[:60]}" for path, body, _, _ in BAD_BODIES]
+)
+def test_bad_input_is_a_problem_that_names_the_field(
+    circle: Circle, path: str, body: str, status: int, field: str
+) -> None:
+    answer = circle.recommender.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    if field:
+        assert answer.json()["errors"][0]["field"] == field
+
+
+@pytest.mark.parametrize("text", ["two words", "Größe 42", "ユーザー", "a/b?c#d%20e", "🦆", "\u0000"])
+def test_ids_may_hold_any_character(circle: Circle, text: str) -> None:
+    answer = circle.recommend(user_id=text, session_id=text, exclude=[text], categories=[], context={text: text})
+    assert len(answer["slate"]) == 20
+
+
+def test_another_champion_takes_over_without_a_failed_request(
+    circle: Circle, world: Any, artifact: tuple[Path, str], tmp_path: Path, eventually: Eventually
+) -> None:
+    """A rollback to the first model follows; a broken champion leaves the one that answers in place."""
+    import shutil
+
+    folder, version = artifact
+    registry = Registry(str(circle.settings.home / "models"), parse_namespace(NAMESPACE))
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    (broken / "ranker.onnx").write_bytes(b"damaged")
+    registry.add(broken, "broken")
+    registry.promote(
+        Champion(number=2, model_version="broken", change="promote", changed_at=world.now, gate={}, reason="test")
+    )
+    producer = EventProducer(circle.settings.kafka, circle.settings.topics)
+    announcement = {"event_id": "m2", "happened_at": world.now, "received_at": world.now, "producer": "test"}
+    producer.publish([ModelPromoted(model_version="broken", champion_number=2, **announcement)])
+    for _ in range(50):
+        assert circle.recommend(user_id="u3", n=5)["model_version"] == version
+    registry.rollback(world.now, "broken")
+    assert circle.recommend(user_id="u3", n=5)["model_version"] == version
+
+
+def test_the_metrics_tell_requests_stages_fallbacks_and_the_model(circle: Circle) -> None:
+    circle.recommend(user_id="nobody", n=5)
+    circle.recommender.get("/metrics")
+    value = circle.metrics.get_sample_value
+    labels = {"route": "/v1/recommend", "method": "POST", "status": "200"}
+    assert value("flywheel_request_seconds_count", labels) > 0
+    for stage in ("user_state", "filters", "candidates", "ranking", "slate", "impression"):
+        assert value("flywheel_stage_seconds_count", {"stage": stage}) > 0
+    assert value("flywheel_fallbacks_total", {"name": "no_history"}) > 0
+    assert value("flywheel_model", {"model_version": circle.model_version}) == 1
+    assert value("flywheel_model_age_seconds") > 0
+    assert value("flywheel_impressions_total", {"status": "sent"}) > 0
+    assert value("flywheel_tail_records_total", {"topic": circle.settings.topics.items}) >= 60
+    assert value("flywheel_tail_lag_seconds", {"topic": circle.settings.topics.items}) >= 0
+
+
+def test_without_a_model_everybody_gets_popular_items(
+    circle: Circle, serve: Serve, eventually: Eventually, tmp_path: Path
+) -> None:
+    with serve(build_recommender(circle.settings.model_copy(update={"home": tmp_path}), CollectorRegistry())) as client:
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        answer = client.post("/v1/recommend", json={"user_id": "u1", "n": 10}).json()
+        assert answer["model_version"] is None
+        assert answer["fallbacks"] == ["no_model"]
+        assert len(answer["slate"]) == 10
+        similar = client.post("/v1/similar", json={"item_id": "i0", "n": 5}).json()
+        assert len(similar["slate"]) == 5
+        assert similar["fallbacks"] == ["no_model"]
+
+
+def test_with_the_store_down_a_session_still_counts(circle: Circle, serve: Serve, eventually: Eventually) -> None:
+    nowhere = circle.settings.store.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    away = circle.settings.model_copy(update={"store": StoreSettings.model_validate(nowhere.model_dump())})
+    with serve(build_recommender(away, CollectorRegistry())) as client:
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        alone = client.post("/v1/recommend", json={"user_id": "u1", "n": 10, "surface": "probe"}).json()
+        assert alone["fallbacks"] == ["store_unavailable", "no_history"]
+        assert len(alone["slate"]) == 10
+        session = [{"item_id": "i0"}, {"item_id": "i3"}]
+        body = {"user_id": "u1", "events": session, "n": 10, "surface": "probe"}
+        helped = client.post("/v1/recommend", json=body).json()
+        assert helped["fallbacks"] == ["store_unavailable"]
+        assert {"i0", "i3"}.isdisjoint(item["item_id"] for item in helped["slate"])
+        evaluation = client.post("/v1/evaluations").json()["evaluation_id"]
+        steps = {"steps": [{"user_id": "u1", "as_of": 1}]}
+        assert client.post(f"/v1/evaluations/{evaluation}/recommend", json=steps).status_code == 503
+
+
+def test_an_item_outside_its_window_is_not_shown(circle: Circle, world: Any, eventually: Eventually) -> None:
+    item: ItemUpserted = world.items[0]
+    later = world.now + 3_600_000
+    for item_id, window in (("early", {"available_from": later}), ("late", {"available_until": world.now})):
+        circle.send("/v1/items", item_id=item_id, categories=["windowed", *item.categories], **window)
+    circle.send("/v1/items", item_id="inside", categories=["windowed"], available_until=later)
+    eventually(lambda: circle.shown(user_id="u6", n=5, categories=["windowed"]) == ["inside"], 5)
+    assert circle.collector.delete("/v1/items/inside").status_code == 200
