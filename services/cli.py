@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 
 import typer
 
@@ -22,6 +23,9 @@ for module in (operate, serve, lake, model):
 def main() -> None:
     """Run the command line: 0 = done, 1 = failed with a sentence, 2 = wrong use or settings, 130 = interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("torchrec").setLevel(logging.ERROR)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # deprecations in libraries concern whoever pins them, and tests show them
     try:
         app()
     except FlywheelError as error:

@@ -24,7 +24,7 @@ class Stage:
 
     def say(self, line: str) -> None:
         """Leave a line of text."""
-        self._bar.console.print(f"    {line}", highlight=False, markup=False)
+        self._bar.console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 class Stages:
