@@ -71,7 +71,7 @@ def run_demo(settings: Settings, environ: Mapping[str, str], console: Console, *
         scene = Scene(world, Shift.before(world.cut, plan.now), plan, home, stages)
         own = settings.model_copy(update={"home": home, "namespace": plan.namespace})
         with Stack(own, environ, _report_to(console)) as stack, ThreadPoolExecutor(2) as pool:
-            report, endpoints = _turn(scene, stack, environ, pool)
+            report, endpoints = turn(scene, stack, environ, pool)
             save_plan(home, msgspec.structs.replace(plan, finished=True))
             write_report(report, Path("report.json"))
             print_report(report, console)
@@ -80,7 +80,7 @@ def run_demo(settings: Settings, environ: Mapping[str, str], console: Console, *
     return all(check.passed for check in report.checks)
 
 
-def _turn(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoolExecutor) -> tuple[Report, Endpoints]:
+def turn(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoolExecutor) -> tuple[Report, Endpoints]:
     """Turn the circle once."""
     cut = scene.shift(scene.world.cut)
     # Spark takes as long to start as publishing takes, and needs another core.
