@@ -10,7 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
 from features.decoding import DEAD, EVENT, PARKED, TOMBSTONE
 from features.kafka_source import kafka_options
-from features.lake import IDENTITIES, IMPRESSIONS, INTERACTIONS, ITEMS, LANDINGS, USERS, Table, table_name
+from features.lake import LANDED, LANDINGS, Table, landed_tables, table_name
 from features.lease import Lease
 from streaming.config import KafkaSettings
 from streaming.topics import Topics, dead_letters, parked
@@ -47,7 +47,7 @@ def land_batch(
         summaries = _summarise(records)
         lease.check()
         inserted: dict[tuple[str, int], int] = {}
-        for topic, table in _tables(topics).items():
+        for topic, table in landed_tables(topics).items():
             if any(summary["topic"] == topic and summary[EVENT] for summary in summaries):
                 inserted |= _merge(spark, topics, table, records, [s for s in summaries if s["topic"] == topic])
         _send_aside(records, summaries, kafka)
@@ -59,20 +59,8 @@ def land_batch(
         records.unpersist()
 
 
-def _tables(topics: Topics) -> dict[str, Table]:
-    return {
-        topics.items: ITEMS,
-        topics.users: USERS,
-        topics.impressions: IMPRESSIONS,
-        topics.interactions: INTERACTIONS,
-        topics.identities: IDENTITIES,
-    }
-
-
 def _summarise(records: DataFrame) -> list[Row]:
-    times = F.coalesce(
-        *(f"{table.name}.happened_at" for table in (ITEMS, USERS, IMPRESSIONS, INTERACTIONS, IDENTITIES))
-    )
+    times = F.coalesce(*(f"{table.name}.happened_at" for table in LANDED))
     counts = [F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in (EVENT, DEAD, PARKED, TOMBSTONE)]
     return (
         records.groupBy("topic", "partition")

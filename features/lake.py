@@ -18,6 +18,7 @@ from pyspark.sql.types import (
 
 from features.spark import CATALOG
 from streaming.namespace import Namespace
+from streaming.topics import Topics
 
 _TEXT, _TIME, _INT, _LONG, _REAL, _FLAG = (
     StringType(),
@@ -184,6 +185,17 @@ _PROPERTIES = {
 def table_name(namespace: Namespace, table: Table) -> str:
     """Return the table's full name in Spark SQL."""
     return f"{CATALOG}.{namespace}.{table.name}"
+
+
+def landed_tables(topics: Topics) -> dict[str, Table]:
+    """Return which table each landed topic fills."""
+    return {
+        topics.items: ITEMS,
+        topics.users: USERS,
+        topics.impressions: IMPRESSIONS,
+        topics.interactions: INTERACTIONS,
+        topics.identities: IDENTITIES,
+    }
 
 
 def ensure_tables(spark: SparkSession, namespace: Namespace) -> None:

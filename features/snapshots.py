@@ -59,6 +59,12 @@ def current_snapshot_id(lake: LakeSettings, namespace: Namespace, table: str) ->
     return current.snapshot_id if current is not None else None
 
 
+def pin_snapshot(lake: LakeSettings, namespace: Namespace, table: str, snapshot_id: int, tag: str) -> None:
+    """Tag a snapshot, so that maintenance keeps it for as long as the tag is there."""
+    with _load(lake, namespace, table).manage_snapshots() as snapshots:
+        snapshots.create_tag(snapshot_id, tag)
+
+
 def open_catalog(lake: LakeSettings) -> Catalog:
     """Return the Iceberg catalogue that Spark writes to; raises SnapshotMissing before anything was landed."""
     properties = {"warehouse": require(lake.warehouse, "lake.warehouse")}

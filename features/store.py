@@ -71,7 +71,8 @@ class FeatureStore:
         spark.createDataFrame([], "nothing int")
         joined = examples
         for view, key in ((USER_VIEW, USER), (ITEM_VIEW, ITEM)):
-            examples.select(key, _STAMP).distinct().createOrReplaceTempView(f"{view.name}_asked")
+            asked = examples.select(key, _STAMP).distinct().localCheckpoint()  # Feast's query reads it four times
+            asked.createOrReplaceTempView(f"{view.name}_asked")
             job = self._feast.get_historical_features(
                 entity_df=f"SELECT {key}, {_STAMP} FROM {view.name}_asked",  # noqa: S608 - own names only
                 features=[f"{view.name}:{feature}" for feature in view.features],
