@@ -1,180 +1,131 @@
-"""The audit: every record that the log ever gave a partition is accounted for in the lake, exactly."""
+"""The audit: what is in Kafka against what the lake made of it, exactly, by topic and partition."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.config import LakeSettings
-from features.lake import LANDINGS, landed_tables
-from features.snapshots import read_table
+from features.lake import LANDED, LANDINGS, table_name
 from streaming.config import KafkaSettings, client_options
-from streaming.producer import BrokerUnavailable
-from streaming.topics import Topics, dead_letters, parked
-
-Place = tuple[str, int]
-"""A topic and a partition."""
+from streaming.errors import FlywheelError
+from streaming.topics import Topics
 
 _COUNTS = ("records", "inserted", "duplicate", "dead", "parked", "tombstones")
 
 
-@dataclass(frozen=True)
-class Line:
-    """One partition's account.
+class Unbalanced(FlywheelError):
+    """Records in Kafka and in the lake do not add up."""
 
-    `published` is what a producer had acknowledged (None if nobody counted), `kafka` the offsets in the log, `lake` the
-    rows there are now, `dead_letters` and `parked_letters` the records in the side topics, each counted once.
+
+@dataclass(frozen=True)
+class PartitionAccount:
+    """One partition. `offsets` is how many Kafka gave out from its first to its last; `landed_offsets` how many of
+    those lie in landed batches, compacted ones included; `rows` is what the lake holds of the partition now.
     """
 
     topic: str
     partition: int
-    published: int | None
-    kafka: int
+    offsets: int
+    landed_offsets: int
     records: int
     inserted: int
     duplicate: int
     dead: int
     parked: int
     tombstones: int
-    compacted: int
-    lake: int
-    dead_letters: int
-    parked_letters: int
-    is_compacted: bool
+    rows: int
 
+    @property
     def problems(self) -> list[str]:
-        """Return a sentence for everything that does not balance."""
-        place = f"{self.topic}-{self.partition}"
-        aside, held = dead_letters(self.topic), parked(self.topic)
-        outcomes = self.inserted + self.duplicate + self.dead + self.parked + self.tombstones
-        checks = [
-            (self.published in (None, self.kafka), f"{self.published} published, {self.kafka} in Kafka"),
-            (self.kafka == self.records + self.compacted, f"{self.kafka} in Kafka, {self.records} landed"),
-            (
-                self.is_compacted or self.compacted == 0,
-                f"{self.compacted} offsets are gone from a topic that keeps all",
-            ),
-            (self.records == outcomes, f"{self.records} landed, {outcomes} accounted for"),
-            (self.lake == self.inserted, f"{self.inserted} inserted, {self.lake} rows in the lake"),
-            (self.dead_letters == self.dead, f"{self.dead} dead, {self.dead_letters} in {aside}"),
-            (
-                self.parked_letters == self.parked,
-                f"{self.parked} parked, {self.parked_letters} in {held}",
-            ),
-        ]
-        return [f"{place}: {sentence}" for balanced, sentence in checks if not balanced]
+        """What does not add up, in words."""
+        made_of = self.inserted + self.duplicate + self.dead + self.parked + self.tombstones
+        found = []
+        if self.offsets != self.landed_offsets:
+            found.append(f"{self.offsets - self.landed_offsets} offsets have not landed")
+        if self.records != made_of:
+            found.append(f"{self.records} records became {made_of}")
+        if self.rows != self.inserted:
+            found.append(f"{self.inserted} rows were inserted and {self.rows} are there")
+        return found
 
 
 @dataclass(frozen=True)
 class Accounting:
-    """The account of a namespace, one line per topic and partition."""
+    """All partitions of the landed topics."""
 
-    lines: list[Line]
-
-    @property
-    def problems(self) -> list[str]:
-        """Everything that does not balance; empty when the account does."""
-        return [problem for line in self.lines for problem in line.problems()]
+    partitions: tuple[PartitionAccount, ...]
 
     @property
     def balanced(self) -> bool:
-        """Whether everything balances."""
-        return not self.problems
+        """Whether everything adds up, without tolerance."""
+        return not any(part.problems for part in self.partitions)
 
-    def total(self, name: str) -> int:
-        """Return the sum of one of a line's counts."""
-        return sum(getattr(line, name) or 0 for line in self.lines)
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each partition, with its problems."""
+        return [{**asdict(part), "problems": "; ".join(part.problems)} for part in self.partitions]
+
+    def check(self) -> None:
+        """Raise Unbalanced, naming the partitions at fault, unless everything adds up."""
+        wrong = [
+            f"{part.topic}-{part.partition}: {'; '.join(part.problems)}" for part in self.partitions if part.problems
+        ]
+        if wrong:
+            raise Unbalanced(f"the audit found differences: {' | '.join(wrong)}")
 
 
-def audit(
-    lake: LakeSettings, kafka: KafkaSettings, topics: Topics, published: Mapping[Place, int] | None = None
-) -> Accounting:
-    """Compare Kafka, the landing rows, the tables and the side topics as they are now, without tolerance.
-
-    `published` holds the acknowledged records of everything ever produced, by topic and partition.
-    Raises BrokerUnavailable when no broker answers, SnapshotMissing before anything was landed.
-    """
-    landings = _landings(lake, topics)
-    rows = _lake_rows(lake, topics)
-    consumer = _connect(kafka)
-    try:
-        ranges = _ranges(consumer, topics)
-        letters = {side: _letters(consumer, topics, side) for side in (dead_letters, parked)}
-    finally:
-        consumer.close()
-    lines = []
-    for place, (log_start, log_end) in sorted(ranges.items()):
-        landed = landings.get(place)
-        start = (
-            log_start if landed is None else min(log_start, landed["from_offset"])
-        )  # retention moves the log's start
-        until = start if landed is None else landed["until_offset"]
-        counts = {name: 0 if landed is None else int(landed[name]) for name in _COUNTS}
-        lines.append(
-            Line(
-                topic=place[0],
-                partition=place[1],
-                published=None if published is None else published.get(place, 0),
-                kafka=log_end - start,
-                compacted=until - start - counts["records"],
-                lake=rows[place],
-                dead_letters=letters[dead_letters][place],
-                parked_letters=letters[parked][place],
-                is_compacted=place[0] in topics.compacted,
-                **counts,
+def audit(spark: SparkSession, kafka: KafkaSettings, topics: Topics) -> Accounting:
+    """Balance the landed topics; only what was appended before the call counts. The topics must exist."""
+    landed = _landed(spark, topics)
+    rows = _rows(spark, topics)
+    parts = []
+    for (topic, partition), (first, end) in sorted(_offsets(kafka, topics).items()):
+        counts = landed.get((topic, partition), {})
+        until = counts.get("until", first)
+        parts.append(
+            PartitionAccount(
+                topic=topic,
+                partition=partition,
+                offsets=end - first,
+                landed_offsets=until - first,
+                rows=rows.get((topic, partition), 0),
+                **{name: counts.get(name, 0) for name in _COUNTS},
             )
         )
-    return Accounting(lines)
+    return Accounting(tuple(parts))
 
 
-def _landings(lake: LakeSettings, topics: Topics) -> dict[Place, dict[str, int]]:
-    landings = read_table(lake, topics.namespace, LANDINGS.name).arrow
-    totals = landings.group_by(["topic", "partition"]).aggregate(
-        [("from_offset", "min"), ("until_offset", "max"), *((name, "sum") for name in _COUNTS)]
-    )
+def _offsets(kafka: KafkaSettings, topics: Topics) -> dict[tuple[str, int], tuple[int, int]]:
+    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
+    try:
+        partitions = [
+            TopicPartition(topic, number)
+            for topic in topics.landed
+            for number in sorted(consumer.partitions_for_topic(topic) or ())
+        ]
+        first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+        return {(part.topic, part.partition): (first[part], end[part]) for part in partitions}
+    finally:
+        consumer.close()
+
+
+def _landed(spark: SparkSession, topics: Topics) -> dict[tuple[str, int], dict[str, int]]:
+    sums = [F.sum(name).alias(name) for name in _COUNTS]
+    landings = spark.table(table_name(topics.namespace, LANDINGS))
+    by_partition = landings.groupBy("topic", "partition").agg(F.max("until_offset").alias("until"), *sums)
+    return {(row["topic"], row["partition"]): row.asDict() for row in by_partition.collect()}
+
+
+def _rows(spark: SparkSession, topics: Topics) -> dict[tuple[str, int], int]:
     return {
-        (row["topic"], row["partition"]): {name.rsplit("_", 1)[0]: value for name, value in row.items()}
-        for row in totals.to_pylist()
+        (row["topic"], row["partition"]): row["count"]
+        for table in _tables(spark, topics)
+        for row in table.groupBy("topic", "partition").count().collect()
     }
 
 
-def _lake_rows(lake: LakeSettings, topics: Topics) -> Counter[Place]:
-    rows: Counter[Place] = Counter()
-    for table in landed_tables(topics).values():
-        places = read_table(lake, topics.namespace, table.name, columns=("topic", "partition")).arrow
-        for row in places.group_by(["topic", "partition"]).aggregate([([], "count_all")]).to_pylist():
-            rows[row["topic"], row["partition"]] += row["count_all"]
-    return rows
-
-
-def _ranges(consumer: KafkaConsumer, topics: Topics) -> dict[Place, tuple[int, int]]:
-    partitions = [partition for topic in topics.landed for partition in _partitions(consumer, topic)]
-    starts, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-    return {(p.topic, p.partition): (starts[p], ends[p]) for p in partitions}
-
-
-def _letters(consumer: KafkaConsumer, topics: Topics, side: Callable[[str], str]) -> Counter[Place]:
-    """Count the keys in the side topics by where the records came from; a key that was sent again counts once."""
-    partitions = [partition for topic in topics.landed for partition in _partitions(consumer, side(topic))]
-    ends = consumer.end_offsets(partitions)
-    consumer.assign(partitions)
-    consumer.seek_to_beginning(*partitions)
-    keys: set[bytes] = set()
-    while any(consumer.position(partition) < ends[partition] for partition in partitions):
-        for records in consumer.poll(timeout_ms=100).values():
-            keys.update(record.key for record in records)
-    places = (key.decode().rsplit("-", 2) for key in keys)
-    return Counter((topic, int(partition)) for topic, partition, _ in places)
-
-
-def _partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
-    return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
-
-
-def _connect(kafka: KafkaSettings) -> KafkaConsumer:
-    try:
-        return KafkaConsumer(**client_options(kafka), bootstrap_timeout_ms=5_000, allow_auto_create_topics=False)
-    except KafkaError as error:
-        raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
+def _tables(spark: SparkSession, topics: Topics) -> Iterator[DataFrame]:
+    for table in LANDED:
+        yield spark.table(table_name(topics.namespace, table))

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.transforms import PROBE_SURFACE, organic
-from streaming.events import Kind
+from features.transforms import organic
+from streaming.events import PROBE_SURFACE, Kind
 
 POSITIVE_KINDS = tuple(kind.value for kind in (Kind.CLICK, Kind.LIKE, Kind.RATING, Kind.PURCHASE))
 """What says that a user wanted an item; a view only proves that it was seen."""
@@ -76,12 +76,18 @@ def impression_examples(
 def organic_examples(log: DataFrame, spec: ExampleSpec) -> DataFrame:
     """Return the latest `spec.positives` unprompted positive acts of a `numbered_log`, each with sampled negatives.
 
+    A user's acts of one second count as one choice without an order inside: one of them, picked by a hash, stands for
+    it, and the others are no negatives either.
+
     Half of a positive's negatives are drawn uniformly from the items with an interaction before it, half in proportion
     to the interactions before it; before means in an earlier second. None is an item that the user ever chose, nor one
     that occurs twice in its group. A draw depends on the seed, the positive's event id and the draw's number alone.
     """
+    pick = Window.partitionBy("user_id", "second").orderBy(F.xxhash64(F.lit(spec.seed), "event_id"), "event_id")
     positives = (
         log.where(F.col("user_id").isNotNull() & F.col("request_id").isNull())
+        .withColumn("place", F.row_number().over(pick))
+        .where("place = 1")
         .orderBy(F.desc("happened_at"), F.desc("event_id"))
         .limit(spec.positives)
         .withColumnRenamed("event_id", "group_id")
@@ -147,6 +153,7 @@ def numbered_log(interactions: DataFrame, as_of: datetime) -> DataFrame:
         "item_id",
         "request_id",
         "happened_at",
+        "second",
         "is_first",
         (F.col("day_row") + _count(one, day)).alias("row"),
         (F.col("day_item") + _count(is_first, day)).alias("item_row"),

@@ -1,58 +1,46 @@
-"""Keeping the lake small: join small files, drop old snapshots, remove files that nothing refers to."""
+"""Keeping the lake small: compact files, expire snapshots, remove files that nothing points to."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pyspark.sql import SparkSession
 
-from features.config import LakeSettings
-from features.lake import TABLES, table_name
+from features.lake import DERIVED, LANDED, LANDINGS, table_name
 from features.spark import CATALOG
 from streaming.namespace import Namespace
 
-_ORPHAN_AGE = timedelta(days=3)  # a file younger than that may belong to a commit that is still on its way
+# Iceberg itself refuses a younger age: a file may belong to a commit that is under way.
+_ORPHAN_AGE = timedelta(days=3)
 
 
-@dataclass(frozen=True)
-class Maintained:
-    """What maintenance did to one table."""
+def maintain(spark: SparkSession, namespace: Namespace, snapshots_kept: int) -> list[dict[str, Any]]:
+    """Maintain every table of the namespace; returns what was done to each. Safe beside landing and reading.
 
-    table: str
-    files_before: int
-    files_after: int
-    snapshots: int
-
-
-def maintain(spark: SparkSession, lake: LakeSettings, namespace: Namespace, now: datetime) -> list[Maintained]:
-    """Compact every table of the namespace, keep its newest `lake.snapshots_kept` snapshots and those with a tag.
-
-    Safe beside a running lander, and to run again.
+    `snapshots_kept` newest snapshots stay, and so does any that a tag pins.
     """
-    return [_maintain(spark, lake, namespace, table.name, table_name(namespace, table), now) for table in TABLES]
+    return [_maintain(spark, table_name(namespace, table), snapshots_kept) for table in (*LANDED, LANDINGS, *DERIVED)]
 
 
-def _maintain(
-    spark: SparkSession, lake: LakeSettings, namespace: Namespace, table: str, name: str, now: datetime
-) -> Maintained:
-    before = _count(spark, f"{name}.files")
-    place = f"table => '{namespace}.{table}'"
-    # Deletes by row leave files behind that only a rewrite drops, hence from the first one on.
-    spark.sql(
-        f"CALL {CATALOG}.system.rewrite_data_files({place}, "
-        "options => map('min-input-files', '2', 'delete-file-threshold', '1'))"
+def _maintain(spark: SparkSession, table: str, snapshots_kept: int) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    compacted = _call(spark, f"rewrite_data_files(table => '{table}')")
+    _call(spark, f"rewrite_manifests(table => '{table}')")
+    expired = _call(
+        spark,
+        f"expire_snapshots(table => '{table}', retain_last => {int(snapshots_kept)}, "
+        f"older_than => TIMESTAMP '{now:%Y-%m-%d %H:%M:%S}')",
     )
-    spark.sql(f"CALL {CATALOG}.system.rewrite_manifests({place})")
-    spark.sql(
-        f"CALL {CATALOG}.system.expire_snapshots({place}, "
-        f"older_than => {_at(now)}, retain_last => {lake.snapshots_kept})"
-    )
-    spark.sql(f"CALL {CATALOG}.system.remove_orphan_files({place}, older_than => {_at(now - _ORPHAN_AGE)})")
-    return Maintained(table.name, before, _count(spark, f"{name}.files"), _count(spark, f"{name}.snapshots"))
+    orphans = spark.sql(
+        f"CALL {CATALOG}.system.remove_orphan_files(table => '{table}', "
+        f"older_than => TIMESTAMP '{now - _ORPHAN_AGE:%Y-%m-%d %H:%M:%S}')"
+    ).count()
+    return {
+        "table": table.rpartition(".")[2],
+        "files_compacted": compacted["rewritten_data_files_count"],
+        "files_deleted": expired["deleted_data_files_count"],
+        "orphans_removed": orphans,
+    }
 
 
-def _count(spark: SparkSession, name: str) -> int:
-    return spark.table(name).count()
-
-
-def _at(time: datetime) -> str:
-    return f"TIMESTAMP '{time:%Y-%m-%d %H:%M:%S}'"
+def _call(spark: SparkSession, procedure: str) -> dict[str, Any]:
+    return spark.sql(f"CALL {CATALOG}.system.{procedure}").first().asDict()  # type: ignore[union-attr]

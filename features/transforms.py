@@ -7,14 +7,13 @@ never shows an event anything of its own day or later. Sessions must be in UTC (
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-PROBE_SURFACE = "probe"
-"""Clicks on this surface measure the system; nothing is learnt from them."""
+from streaming.events import PROBE_SURFACE
 
 _FIRST, _NOW = Window.unboundedPreceding, Window.currentRow
 
 
 def organic(interactions: DataFrame) -> DataFrame:
-    """Return the interactions that count: all but those of the probe surface."""
+    """Return the interactions that count: all but those of the probe surface, which only measure the system."""
     return interactions.where(~F.col("surface").eqNullSafe(PROBE_SURFACE))
 
 
