@@ -1,6 +1,5 @@
 """Checks of the event log."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from kafka.errors import KafkaError
 
 from services.doctor.check import Check, Expected, Failed, check
 from streaming.config import KafkaSettings, client_options
+from streaming.quiet import quiet
 from streaming.topics import Topics
 
 _OLDEST = (3, 0)
@@ -22,7 +22,7 @@ _FORBIDDEN = Expected((KafkaError, OSError), "grant READ, WRITE, DESCRIBE and DE
 
 def checks(kafka: KafkaSettings, topics: Topics, *, embedded: bool) -> Iterator[Check]:
     """Check a cluster, no further than its connection where that fails; the embedded broker need not be durable."""
-    with _quiet():
+    with quiet("kafka"):
         connection = check("kafka connection", lambda: _connection(kafka), _UNREACHABLE)
         yield connection
         if not connection.passed:
@@ -44,18 +44,6 @@ def _admin(kafka: KafkaSettings) -> Iterator[KafkaAdminClient]:
         yield admin
     finally:
         admin.close()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the client from logging each of its tries: the check says what came of them."""
-    logger = logging.getLogger("kafka")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _connection(kafka: KafkaSettings) -> str:

@@ -19,6 +19,7 @@ from streaming.embedded.java import java
 from streaming.embedded.ports import LOOPBACK, choose_port
 from streaming.embedded.process import ChildProcess, Command
 from streaming.errors import FlywheelError
+from streaming.quiet import quiet
 
 _READY_TOPIC = "_ready"
 _START_TIMEOUT_S = 120
@@ -90,15 +91,20 @@ def _acknowledges(kafka: KafkaSettings, port: int) -> bool:
     """Whether a record was acknowledged just now; quick to say no while the port is closed."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=1).close()
-        _ensure_ready_topic(kafka)
-        producer = KafkaProducer(**client_options(kafka), acks="all", max_block_ms=5_000)
-        try:
-            producer.send(_READY_TOPIC, b"ready").get(timeout=5)
-        finally:
-            producer.close(timeout=1)
+        with quiet("kafka"):
+            _ensure_ready_topic(kafka)
+            _send(kafka)
     except (OSError, KafkaError):
         return False
     return True
+
+
+def _send(kafka: KafkaSettings) -> None:
+    producer = KafkaProducer(**client_options(kafka), acks="all", max_block_ms=5_000)
+    try:
+        producer.send(_READY_TOPIC, b"ready").get(timeout=5)
+    finally:
+        producer.close(timeout=1)
 
 
 def _ensure_ready_topic(kafka: KafkaSettings) -> None:

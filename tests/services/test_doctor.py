@@ -123,7 +123,7 @@ def test_places_that_cannot_be_written_are_named(settings: Settings) -> None:
 
 
 def test_services_open_to_others_need_keys(settings: Settings) -> None:
-    check = _examined(settings, serving=ServingSettings(host="0.0.0.0"))["access"]
+    check = _examined(settings, serving=ServingSettings(host="192.0.2.1"))["access"]
     assert not check.passed
     assert "FLYWHEEL_SERVING__API_KEYS_FILE" in check.found
 
