@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from features.updater import group_of
 from services.config import Settings
 from services.demo.client import ApiClient
 from services.demo.freshness import Freshness, measure_freshness
@@ -30,6 +31,7 @@ from services.home import held
 from services.stack import Stack, Started
 from streaming.events import Event
 from streaming.ids import UserId
+from streaming.lag import lag
 from streaming.producer import EventProducer
 from streaming.replay import Replay, Shift
 
@@ -97,6 +99,7 @@ def turn(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoo
     taught = teach(settings, cut, scene.stages)
     with scene.stages.stage("serve", "Start recommender, collector and history updater"):
         endpoints = stack.start_services()
+        _await_histories(stack, settings)
     served = _measure(scene, endpoints, settings)
     return _reported(scene, accounted, taught, served), endpoints
 
@@ -124,6 +127,14 @@ def _publish(scene: Scene, settings: Settings) -> dict[str, int]:
     for topic, _, count in plan.published or ():
         by_topic[topic] += count
     return dict(by_topic)
+
+
+def _await_histories(stack: Stack, settings: Settings) -> None:
+    """Wait until the history updater has read what was published; raises ChildDied when it ended instead."""
+    group = group_of(settings.topics.namespace)
+    while lag(settings.kafka, settings.topics.interactions, group) > 0:
+        stack.check()
+        time.sleep(0.2)
 
 
 def _measure(scene: Scene, endpoints: Endpoints, settings: Settings) -> Served:

@@ -1,4 +1,4 @@
-"""The whole circle for real, on a small world: Kafka, Spark, Feast, TorchRec, BentoML, and clicks that change slates."""
+"""The whole circle for real, on a small world: Kafka, Spark, Feast, TorchRec, BentoML, and clicks that change a slate."""
 
 import os
 import time
