@@ -15,7 +15,6 @@ from services.recommend.surfaces import Quota
 Rows = NDArray[np.int64]
 
 NOTHING: Rows = np.zeros(0, dtype=np.int64)
-UNPROVEN = "new"
 FILL = "catalogue"
 
 
@@ -35,10 +34,6 @@ class Candidates:
     rows: Rows
     sources: NDArray[np.intp]
     names: Sequence[str]
-
-    def of(self, name: str) -> Rows:
-        """Return the rows that the source `name` named first."""
-        return self.rows[self.sources == self.names.index(name)] if name in self.names else NOTHING
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield each source that named a row first and how many."""
@@ -85,8 +80,7 @@ def in_category(live: Live, need: Need, k: int) -> Rows:
 
 def unproven(live: Live, need: Need, k: int) -> Rows:
     """The newest of the items that the model was not trained on."""
-    rows = np.fromiter(live.unproven, dtype=np.int64, count=len(live.unproven))
-    return need.allowed.among(rows[::-1])[:k]
+    return need.allowed.among(live.unproven_rows[::-1])[:k]
 
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
@@ -96,7 +90,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "trending": trending,
         "popular": popular,
         "category": in_category,
-        UNPROVEN: unproven,
+        "new": unproven,
     }
 )
 

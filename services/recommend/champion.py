@@ -1,4 +1,4 @@
-"""Following the champion: a new one is pulled, verified, warmed and takes the place of the old, which answers till then."""
+"""Following the champion: a new one is pulled, verified and warmed before it takes the place of the old."""
 
 import logging
 import threading

@@ -81,6 +81,11 @@ class Live:
         """The loaded model's version."""
         return None if self.scorer is None else self.scorer.version
 
+    @property
+    def unproven_rows(self) -> Rows:
+        """The rows of items that the model was not trained on, newest record last."""
+        return np.fromiter(self.unproven, dtype=np.int64, count=len(self.unproven))
+
     def put(self, item: ItemUpserted) -> None:
         """Set an item as it is from now on; an item that the model does not know gets a row by its content."""
         known = self.rows.row(ItemId(item.item_id))

@@ -14,7 +14,7 @@ from features.history import HistoryEvent
 from models.scorer import Query
 from models.vocabulary import ItemRow
 from services.metrics import RecommendMetrics
-from services.recommend.candidates import UNPROVEN, Candidates, Need, gather, usage
+from services.recommend.candidates import Candidates, Need, gather, usage
 from services.recommend.engine import Engine
 from services.recommend.filters import may_show
 from services.recommend.impressions import ImpressionSink
@@ -166,7 +166,8 @@ def _scores(live: Live, query: Query, rows: NDArray[np.int64]) -> NDArray[np.flo
 def _slate(live: Live, ask: Ask, candidates: Candidates, scores: NDArray[np.float32]) -> list[SlateItem]:
     order = np.argsort(-scores, kind="stable")
     rng = None if ask.seed is None else np.random.default_rng(ask.seed)
-    drawn = draw(candidates.rows[order], candidates.of(UNPROVEN), ask.n, ask.surface, rng)
+    unproven = np.intersect1d(candidates.rows, live.unproven_rows)
+    drawn = draw(candidates.rows[order], unproven, ask.n, ask.surface, rng)
     at = np.searchsorted(candidates.rows, drawn.rows)  # candidates are ascending by row
     return [
         SlateItem(

@@ -150,11 +150,11 @@ def world() -> World:
 
 @pytest.fixture(scope="session")
 def artifact(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A model trained on the world by the trainer itself: its folder and version."""
-    from models.dataset import Tables, training_data
-    from models.export import artifact_parts
-    from models.fitting import Timer, fit
-    from models.spec import Lineage
+    """A model trained on the world by the trainer itself: its folder and version. Only who needs it imports torch."""
+    from models.dataset import Tables, training_data  # noqa: PLC0415
+    from models.export import artifact_parts  # noqa: PLC0415
+    from models.fitting import Timer, fit  # noqa: PLC0415
+    from models.spec import Lineage  # noqa: PLC0415
 
     settings = ModelSettings(
         retrieval=RetrievalSettings(length=10, dim=8, heads=1, epochs=2, refit_epochs=1),
