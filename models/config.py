@@ -5,6 +5,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from streaming.errors import FlywheelError
+
 
 class RetrievalSettings(BaseModel):
     """The sequence model that finds candidates."""
@@ -59,3 +61,14 @@ class ModelSettings(BaseModel):
     def under(self, home: Path) -> Self:
         """Return these settings with every unset place put under `home`."""
         return self.model_copy(update={"artifacts": self.artifacts or str((home / "models").absolute())})
+
+
+class ArtifactsMissing(FlywheelError):
+    """Nobody said where the model registry is."""
+
+
+def artifacts_url(model: ModelSettings) -> str:
+    """Return the registry's address; raises ArtifactsMissing when the composition root left it open."""
+    if model.artifacts is None:
+        raise ArtifactsMissing("model.artifacts is not set: set FLYWHEEL_MODEL__ARTIFACTS or give a home folder")
+    return model.artifacts

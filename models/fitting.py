@@ -1,0 +1,108 @@
+"""Fitting the models: first what finds candidates, then the ranker on top of it, then the first stage on everything.
+
+The ranker must not read scores of a first stage that has seen the answers. So the first stage is fitted on what came
+before the ranker's groups, the ranker is trained on its scores, and then the first stage goes on with everything up to
+the end: that is what is served, and what the spec calls a refit.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from models.config import ModelSettings
+from models.content import content_vectors, fit_content
+from models.covisits import fit_neighbours
+from models.dataset import TrainingData
+from models.export import Fitted
+from models.log import KINDS
+from models.ranking_dataset import FirstStage, ranking_data
+from models.ranking_features import feature_names
+from models.ranking_training import train_ranker
+from models.retrieval_training import RetrievalTrainer
+from models.sharding import process_group
+from models.spec import ContentSpec, Lineage, ModelSpec, RankingSpec, RetrievalSpec
+
+Progress = Callable[[str, float], None]
+"""Hears of the name of a part and of the share of it that is done, 0 to 1."""
+
+_REFIT_PEAK = 0.3  # of the learning rates: the weights are near where they should be
+
+
+@dataclass
+class Timer:
+    """Seconds by part; the parts' progress goes on to `progress`."""
+
+    progress: Progress
+    clock: Callable[[], float] = time.monotonic
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Callable[[float], None]]:
+        """Time a part, which reports the share that is done to what this gives."""
+        started = self.clock()
+        yield partial(self.progress, name)
+        self.seconds[name] = round(self.clock() - started, 3)
+
+
+def fit(data: TrainingData, settings: ModelSettings, lineage: Lineage, timer: Timer) -> Fitted:
+    """Fit all models on `data`; the same data, settings and number of threads give the same weights.
+
+    Runs on every process of the group that it joins, and gives each of them the whole result.
+    """
+    with process_group():
+        return _fit(data, settings, lineage, timer)
+
+
+def _fit(data: TrainingData, settings: ModelSettings, lineage: Lineage, timer: Timer) -> Fitted:
+    content = fit_content(data.items)
+    trainer = RetrievalTrainer(settings.retrieval, content_vectors(content, data.items), settings.seed)
+    before = data.log.before(int(data.groups.times.min()))
+    with timer.part("retrieval") as report:
+        losses = trainer.train(before, settings.retrieval.epochs, 1.0, report)
+    with timer.part("ranking features"):
+        stage = FirstStage(content, fit_neighbours(before, len(data.items), settings.neighbours), trainer.trained())
+        queries = ranking_data(data, stage, settings)
+    with timer.part("ranking") as report:
+        ranker, ranker_losses = train_ranker(settings.ranking, data.items, queries, settings.seed, report)
+    with timer.part("retrieval refit") as report:
+        losses += trainer.train(data.log, settings.retrieval.refit_epochs, _REFIT_PEAK, report)
+    with timer.part("co-visits"):
+        neighbours = fit_neighbours(data.log, len(data.items), settings.neighbours)
+    return Fitted(
+        spec=_spec(data, settings, lineage, content),
+        neighbours=neighbours,
+        retrieval=trainer.trained(),
+        ranker=ranker,
+        metrics=_metrics(data, losses, ranker_losses),
+    )
+
+
+def _spec(data: TrainingData, settings: ModelSettings, lineage: Lineage, content: ContentSpec) -> ModelSpec:
+    return ModelSpec(
+        trained_until=data.until,
+        content=content,
+        retrieval=RetrievalSpec(length=settings.retrieval.length, dim=settings.retrieval.dim, kinds=KINDS),
+        ranking=RankingSpec(
+            features=feature_names(content),
+            history_length=settings.history_length,
+            buckets=settings.ranking.buckets,
+            embedding_dim=settings.ranking.embedding_dim,
+            mean_value=data.fill_value,
+        ),
+        lineage=lineage,
+    )
+
+
+def _metrics(data: TrainingData, retrieval: Sequence[float], ranker: Sequence[float]) -> dict[str, float]:
+    return {
+        "interactions": len(data.log.rows),
+        "users": len(data.log.starts) - 1,
+        "items": len(data.items),
+        "groups": len(data.groups),
+        "retrieval_loss_first": retrieval[0],
+        "retrieval_loss_last": retrieval[-1],
+        "ranking_loss_first": ranker[0],
+        "ranking_loss_last": ranker[-1],
+    }

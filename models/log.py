@@ -1,0 +1,44 @@
+"""The log of interactions in columns, the form in which training reads it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming.events import Kind
+
+KINDS = tuple(kind.value for kind in Kind)
+_NEGATIVE = np.array([kind.is_negative for kind in Kind])
+
+
+@dataclass(frozen=True)
+class Log:
+    """Interactions in columns, int64[n] each, ordered by user, time and event id; the order within a user is theirs.
+
+    `users` are codes 0 … users-1, `rows` item rows, `times` ms, `kinds` indices into KINDS. `starts`, int64[users + 1],
+    bounds each user's part. A guest's session counts as a user.
+    """
+
+    users: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    times: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @property
+    def wanted(self) -> NDArray[np.bool_]:
+        """Which interactions are not negative feedback, bool[n]."""
+        return ~_NEGATIVE[self.kinds]
+
+    def before(self, time: int) -> "Log":
+        """Return what happened before `time`, ms, with the same user codes."""
+        kept = self.times < time
+        users = self.users[kept]
+        starts = np.searchsorted(users, np.arange(len(self.starts)))
+        return Log(users, self.rows[kept], self.times[kept], self.kinds[kept], starts)
+
+    def history(self, user: int, time: int, length: int) -> slice:
+        """Return where the newest `length` interactions of a user before `time`, ms, lie."""
+        first, last = self.starts[user], self.starts[user + 1]
+        end = int(first + np.searchsorted(self.times[first:last], time))
+        return slice(max(int(first), end - length), end)

@@ -1,0 +1,134 @@
+"""The ranker's training inputs: every group's features as of its time, by the very function that the server calls."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.popularity import PopularityWindow
+from models.config import ModelSettings
+from models.content import content_vectors
+from models.dataset import TrainingData
+from models.groups import Groups
+from models.inputs import gap_buckets
+from models.log import Log
+from models.neighbours import Neighbours
+from models.ranking_features import Recent, Shortlist, Sources, dense_features, feature_names, popularity_counts
+from models.retrieval_training import TrainedRetrieval
+from models.spec import ContentSpec
+from models.tables import GrowingTable
+
+_ASKS_AT_ONCE = 256
+_HOUR_MS, _MONTH_MS = 3_600_000, 30 * 86_400_000
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """What the ranker's features are computed from, fitted on what came before the groups."""
+
+    content: ContentSpec
+    neighbours: dict[str, Neighbours]
+    retrieval: TrainedRetrieval
+
+
+@dataclass(frozen=True)
+class RankingData:
+    """`dense` is float32 [queries, candidates, features], `group` int64 [queries] the index of each query's group."""
+
+    groups: Groups
+    dense: NDArray[np.float32]
+    group: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """One query: a group and where the history that it may see lies in the log."""
+
+    group: int
+    history: slice
+
+
+def ranking_data(data: TrainingData, stage: FirstStage, settings: ModelSettings) -> RankingData:
+    """Return the features of all groups whose users have a history.
+
+    A share `ranking.stale_share` of the groups comes once more with a history that ends earlier, by an hour to a
+    month: at serving, too, users come back after a while.
+    """
+    asks = list(_asks(data, settings))
+    users = _user_vectors(data, stage, asks)
+    popularity = _Popularity(data.log, len(data.items))
+    content = GrowingTable(content_vectors(stage.content, data.items))
+    sources = Sources(stage.content, content, stage.neighbours)
+    shape = (len(asks), data.groups.rows.shape[1], len(feature_names(stage.content)))
+    dense = np.zeros(shape, dtype=np.float32)
+    vectors = stage.retrieval.vectors.numpy()
+    for features, ask, user in zip(dense, asks, users, strict=True):
+        groups, present = data.groups, data.groups.present[ask.group]
+        time = int(groups.times[ask.group])
+        rows = groups.rows[ask.group][present]
+        items = Shortlist(
+            rows,
+            groups.interactions_total[ask.group][present],
+            groups.mean_value[ask.group][present],
+            vectors[rows] @ user,
+        )
+        recent = _recent(data.log, ask.history, time)
+        counts = popularity.before(time)
+        features[present] = dense_features(sources, recent, groups.user_values[ask.group], items, counts)
+    return RankingData(data.groups, dense, np.array([ask.group for ask in asks], dtype=np.int64))
+
+
+def _asks(data: TrainingData, settings: ModelSettings) -> Iterator[_Ask]:
+    rng = np.random.default_rng(settings.seed)
+    log, length, groups = data.log, settings.history_length, data.groups
+    for group, (user, time) in enumerate(zip(groups.users.tolist(), groups.times.tolist(), strict=True)):
+        history = log.history(user, time, length)
+        if history.start < history.stop:
+            yield _Ask(group, history)
+        lag = np.exp(rng.uniform(np.log(_HOUR_MS), np.log(_MONTH_MS)))
+        earlier = log.history(user, int(time - lag), length)
+        if rng.random() < settings.ranking.stale_share and earlier.start < earlier.stop and earlier != history:
+            yield _Ask(group, earlier)
+
+
+def _recent(log: Log, history: slice, time: int) -> Recent:
+    rows = log.rows[history][log.wanted[history]]
+    return Recent(rows, history.stop - history.start, (time - int(log.times[history.stop - 1])) / 1000)
+
+
+def _user_vectors(data: TrainingData, stage: FirstStage, asks: list[_Ask]) -> NDArray[np.float32]:
+    """Return float32 [asks, dim], the tower's vectors for the asks' histories."""
+    length = stage.retrieval.length
+    vectors = []
+    for start in range(0, len(asks), _ASKS_AT_ONCE):
+        some = asks[start : start + _ASKS_AT_ONCE]
+        rows = np.zeros((len(some), length), dtype=np.int64)
+        kinds, gaps = np.zeros_like(rows), np.zeros_like(rows)
+        last = np.zeros(len(some), dtype=np.int64)
+        for number, ask in enumerate(some):
+            read = slice(max(ask.history.start, ask.history.stop - length), ask.history.stop)
+            size = read.stop - read.start
+            rows[number, :size], kinds[number, :size] = data.log.rows[read], data.log.kinds[read]
+            gaps[number, :size] = gap_buckets(data.log.times[read], int(data.groups.times[ask.group]))
+            last[number] = size - 1
+        vectors.append(stage.retrieval.user_vectors(rows, kinds, gaps, last))
+    return np.concatenate(vectors) if vectors else np.zeros((0, stage.retrieval.vectors.shape[1]), np.float32)
+
+
+class _Popularity:
+    """The popularity as of times that only go forward."""
+
+    def __init__(self, log: Log, items: int) -> None:
+        order = np.flatnonzero(log.wanted)
+        order = order[np.argsort(log.times[order], kind="stable")]
+        self._times, self._rows, self._items = log.times[order], log.rows[order], items
+        self._window = PopularityWindow(items)
+        self._seen = 0
+
+    def before(self, time: int) -> dict[int, NDArray[np.int64]]:
+        """Return the counts of everything that happened before `time`, ms."""
+        end = int(np.searchsorted(self._times, time))
+        self._window.observe(self._rows[self._seen : end], self._times[self._seen : end])
+        self._seen = end
+        return popularity_counts(self._window, time, self._items)

@@ -1,0 +1,247 @@
+"""Training of the sequence model: windows of histories, item embeddings in a sharded EmbeddingCollection."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
+
+from models.config import RetrievalSettings
+from models.inputs import gap_buckets
+from models.log import Log
+from models.retrieval import RetrievalModel, Shape
+from models.sharding import Rates, Sharded, load_weights, own_part, total
+
+CATALOGUE, HISTORY = "catalogue", "history"
+_TABLE = "item"
+_FINAL_RATE = 0.05
+
+Rows = NDArray[np.int64]
+Report = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's part of a step.
+
+    `history`, `kinds`, `gaps` are int64 [windows, length], padded at the end. Targets are flat: `places` indexes the
+    flattened [windows * length], `targets` indexes `catalogue`, int64 [items], among whose `corrections` (log of the
+    chance that an item is in it) and content vectors it chooses; `weights` sum to 1 over all processes' parts.
+    """
+
+    history: Tensor
+    history_content: Tensor
+    kinds: Tensor
+    gaps: Tensor
+    places: Tensor
+    targets: Tensor
+    weights: Tensor
+    catalogue: Tensor
+    catalogue_content: Tensor
+    corrections: Tensor
+
+
+class RetrievalTask(nn.Module):
+    """The sequence model with its embeddings and its loss: softmax over the catalogue, or over a sample with logQ.
+
+    Y. Bengio and J.-S. Senecal, Quick training of probabilistic neural nets by importance sampling, AISTATS 2003.
+    """
+
+    def __init__(self, shape: Shape, items: int, content_width: int) -> None:
+        super().__init__()
+        # One row more than items: what stands for an item without an embedding of its own.
+        self.embeddings = EmbeddingCollection(
+            tables=[
+                EmbeddingConfig(
+                    name=_TABLE,
+                    embedding_dim=shape.dim,
+                    num_embeddings=items + 1,
+                    feature_names=[CATALOGUE, HISTORY],
+                    weight_init_min=-0.1,
+                    weight_init_max=0.1,
+                )
+            ]
+        )
+        self.model = RetrievalModel(shape, content_width)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the weighted sum of the losses, times the number of processes, which average gradients."""
+        looked_up = self.embeddings(_features(batch))
+        catalogue = self.model.item_vectors(looked_up[CATALOGUE].values(), batch.catalogue_content)
+        history = self.model.item_vectors(looked_up[HISTORY].values(), batch.history_content)
+        inputs = self.model.inputs(history.reshape(*batch.kinds.shape, -1), batch.kinds, batch.gaps)
+        places, of_place = torch.unique(batch.places, return_inverse=True)
+        users = self.model.tower.at_every_place(inputs).flatten(0, 1)[places]
+        losses = torch.log_softmax(users @ catalogue.T - batch.corrections, dim=-1)[of_place, batch.targets]
+        return -(losses * batch.weights).sum() * torch.distributed.get_world_size()
+
+
+class RetrievalTrainer:
+    """Trains the sequence model; may go on with more interactions. Every process must make the same calls."""
+
+    def __init__(self, settings: RetrievalSettings, content: NDArray[np.float32], seed: int) -> None:
+        torch.manual_seed(seed)
+        self._settings = settings
+        self._content = torch.from_numpy(np.vstack((content, np.zeros((1, content.shape[1]), np.float32))))
+        self._items = len(content)
+        self._rng = np.random.default_rng(seed)
+        task = RetrievalTask(Shape.of(settings), self._items, content.shape[1])
+        rates = Rates(settings.learning_rate, settings.embedding_learning_rate, decay=0.01)
+        self._sharded = Sharded(task, task.embeddings, rates)
+
+    def train(self, log: Log, epochs: int, peak: float, report: Report) -> list[float]:
+        """Pass over the log `epochs` times, from `peak` of the learning rates down; returns each step's loss.
+
+        `report` hears of every step with the share that is done.
+        """
+        targets = _next_seconds(log)
+        losses: list[float] = []
+        plan = [batch for _ in range(epochs) for batch in self._epoch(log)]
+        for number, windows in enumerate(plan):
+            share = peak * (_FINAL_RATE + (1 - _FINAL_RATE) * (1 - number / len(plan)))
+            batch = self._batch(log, targets, windows)
+            losses.append(total(self._sharded.step(batch, share)) / torch.distributed.get_world_size())
+            report((number + 1) / len(plan))
+        return losses
+
+    def trained(self) -> "TrainedRetrieval":
+        """Return the servable model as it is now."""
+        weights = self._sharded.weights()
+        model = RetrievalModel(Shape.of(self._settings), self._content.shape[1])
+        load_weights(model, weights, "model.")
+        model.eval()
+        table = weights[f"embeddings.embeddings.{_TABLE}.weight"]
+        with torch.no_grad():
+            vectors = model.item_vectors(table, self._content)
+        return TrainedRetrieval(model, table, vectors, self._settings.length)
+
+    def _epoch(self, log: Log) -> list[list[slice]]:
+        """Cut all histories into windows, each with an offset of its own, in batches in random order."""
+        length = self._settings.length
+        windows: list[slice] = []
+        for first, last in zip(log.starts[:-1].tolist(), log.starts[1:].tolist(), strict=True):
+            offset = int(self._rng.integers(1, length + 1))
+            bounds = [first, *range(first + offset, last, length), last]
+            windows += [slice(a, b) for a, b in pairwise(bounds) if a < b]
+        order = self._rng.permutation(len(windows))
+        batches = np.array_split(order, max(1, len(order) // self._settings.batch_size))
+        return [[windows[index] for index in batch] for batch in batches]
+
+    def _batch(self, log: Log, following: "_Following", windows: list[slice]) -> Batch:
+        length = self._settings.length
+        unknown = self._items
+        history = np.full((len(windows), length), unknown)
+        kinds, gaps = np.zeros_like(history), np.zeros_like(history)
+        for number, window in enumerate(windows):
+            size = window.stop - window.start
+            history[number, :size] = log.rows[window]
+            kinds[number, :size] = log.kinds[window]
+            gaps[number, :size] = following.gaps[window]
+        history[self._rng.random(history.shape) < self._settings.unknown_share] = unknown
+        places, rows = _targets(following, windows, length)
+        catalogue, corrections = self._catalogue(rows)
+        shown = np.where(self._rng.random(len(catalogue)) < self._settings.unknown_share, unknown, catalogue)
+        own = own_part(len(windows))
+        mine = (places >= own.start * length) & (places < own.stop * length)
+        _, index, counts = np.unique(places, return_inverse=True, return_counts=True)
+        weights = 1.0 / counts[index] / max(len(counts), 1)
+        return Batch(
+            history=torch.from_numpy(history[own]),
+            history_content=self._content[history[own].ravel()],
+            kinds=torch.from_numpy(kinds[own]),
+            gaps=torch.from_numpy(gaps[own]),
+            places=torch.from_numpy(places[mine] - own.start * length),
+            targets=torch.from_numpy(np.searchsorted(catalogue, rows[mine])),
+            weights=torch.from_numpy(weights[mine]).float(),
+            catalogue=torch.from_numpy(shown),
+            catalogue_content=self._content[catalogue],
+            corrections=torch.from_numpy(corrections).float(),
+        )
+
+    def _catalogue(self, targets: Rows) -> tuple[Rows, NDArray[np.float64]]:
+        """Return the items that the softmax runs over, ascending, and the log of each one's chance to be there."""
+        if self._items <= self._settings.full_softmax_items:
+            return np.arange(self._items), np.zeros(self._items)
+        uniform = self._rng.integers(0, self._items, self._settings.sampled_negatives)
+        chosen = np.union1d(uniform, targets)
+        drawn = np.bincount(targets, minlength=self._items)[chosen] / max(len(targets), 1)
+        absent = len(targets) * np.log1p(-np.minimum(drawn, 0.999)) + len(uniform) * np.log1p(-1 / self._items)
+        return chosen, np.log(-np.expm1(absent))
+
+
+@dataclass(frozen=True)
+class TrainedRetrieval:
+    """The servable model, its table float [items + 1, dim], and the item vectors of that shape (last: the unknown)."""
+
+    model: RetrievalModel
+    table: Tensor
+    vectors: Tensor
+    length: int
+
+    def user_vectors(self, rows: Rows, kinds: Rows, gaps: Rows, last: Rows) -> NDArray[np.float32]:
+        """Return float32 [batch, dim] for histories int64 [batch, length], padded at the end, last place `last`."""
+        with torch.no_grad():
+            items = self.vectors[torch.from_numpy(rows)]
+            inputs = self.model.inputs(items, torch.from_numpy(kinds), torch.from_numpy(gaps))
+            vectors: NDArray[np.float32] = self.model.tower(inputs, torch.from_numpy(last)).numpy()
+        return vectors
+
+
+@dataclass(frozen=True)
+class _Following:
+    """For every event of a log where the next second of its user begins and ends, and the gap's bucket.
+
+    `is_last` marks the last event of its second, from which the next second is predicted; both bounds are equal at the
+    end of a history.
+    """
+
+    begins: Rows
+    ends: Rows
+    gaps: Rows
+    is_last: NDArray[np.bool_]
+    rows: Rows
+    wanted: NDArray[np.bool_]
+
+
+def _next_seconds(log: Log) -> _Following:
+    begins, ends, gaps = (np.zeros_like(log.rows) for _ in range(3))
+    for first, last in zip(log.starts[:-1], log.starts[1:], strict=True):
+        seconds = log.times[first:last] // 1000
+        begin = np.searchsorted(seconds, seconds, side="right")
+        end = np.append(begin, last - first)[begin]
+        begins[first:last], ends[first:last] = first + begin, first + end
+        if first < last:
+            gaps[first:last] = gap_buckets(log.times[first:last], int(log.times[last - 1]))
+    return _Following(begins, ends, gaps, begins == np.arange(len(begins)) + 1, log.rows, log.wanted)
+
+
+def _targets(following: _Following, windows: list[slice], length: int) -> tuple[Rows, Rows]:
+    """Return the flat places that have a target and the targets' rows, a pair for each event of the next second."""
+    pairs = list(_pairs(following, windows, length))
+    if not pairs:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    places, events = np.concatenate([place for place, _ in pairs]), np.concatenate([event for _, event in pairs])
+    wanted = following.wanted[events]
+    return places[wanted], following.rows[events[wanted]]
+
+
+def _pairs(following: _Following, windows: list[slice], length: int) -> Iterator[tuple[Rows, Rows]]:
+    for number, window in enumerate(windows):
+        at = np.flatnonzero(following.is_last[window])
+        begins, ends = following.begins[window][at], following.ends[window][at]
+        sizes = ends - begins
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        yield np.repeat(number * length + at, sizes), np.repeat(begins, sizes) + within
+
+
+def _features(batch: Batch) -> KeyedJaggedTensor:
+    history = batch.history.flatten()
+    return KeyedJaggedTensor.from_lengths_sync(
+        keys=[CATALOGUE, HISTORY],
+        values=torch.cat((batch.catalogue, history)),
+        lengths=torch.tensor([len(batch.catalogue), len(history)]),
+    )

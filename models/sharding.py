@@ -1,0 +1,139 @@
+"""Training on sharded embeddings: the same code in one process, on N gloo processes and on N GPUs under torchrun."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torchrec.distributed.model_parallel import DistributedModelParallel, get_default_sharders
+from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
+from torchrec.optim.optimizers import in_backward_optimizer_filter
+from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the process group that torchrun describes, else one of this process alone; use an existing one as it is."""
+    if distributed.is_initialized():
+        yield
+        return
+    if distributed.is_torchelastic_launched():
+        distributed.init_process_group(backend())
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        store = (Path(folder) / "rendezvous").as_uri()
+        distributed.init_process_group(backend(), init_method=store, rank=0, world_size=1)
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
+
+
+def backend() -> str:
+    """Return the collective library for this machine's devices."""
+    return "nccl" if torch.cuda.is_available() else "gloo"
+
+
+def device() -> torch.device:
+    """Return this process's device; with GPUs each process of a machine takes its own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", distributed.get_node_local_rank(fallback_rank=0))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates, and the weight decay of the dense weights."""
+
+    dense: float
+    embedding: float
+    decay: float
+
+
+class Sharded:
+    """A training module under DistributedModelParallel with its optimisers.
+
+    Embedding rows are updated in the backward pass by row-wise Adagrad, dense weights by AdamW.
+    """
+
+    def __init__(self, module: nn.Module, embeddings: nn.Module, rates: Rates) -> None:
+        apply_optimizer_in_backward(RowWiseAdagrad, embeddings.parameters(), {"lr": rates.embedding})
+        sharders = get_default_sharders()
+        topology = Topology(world_size=distributed.get_world_size(), compute_device=device().type)
+        plan = EmbeddingShardingPlanner(topology=topology).collective_plan(
+            module, sharders, distributed.GroupMember.WORLD
+        )
+        self._module = DistributedModelParallel(module, device=device(), plan=plan, sharders=sharders)
+        dense = dict(in_backward_optimizer_filter(self._module.named_parameters()))
+        self._dense = torch.optim.AdamW(dense.values(), lr=rates.dense, weight_decay=rates.decay)
+        self._optimizer = CombinedOptimizer(
+            [("rows", self._module.fused_optimizer), ("dense", KeyedOptimizerWrapper(dense, lambda _: self._dense))]
+        )
+        self._rates = rates
+        self.plan = plan
+
+    def step(self, batch: object, share: float) -> float:
+        """Take one step at `share` of the learning rates; returns this process's part of the loss."""
+        self._module.train()
+        self._set_rates(share)
+        self._optimizer.zero_grad()
+        loss = self._module(batch)
+        loss.backward()
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return copies of all weights by name, put together from their shards, on the CPU; every process gets them."""
+        return {name: _whole(value) for name, value in self._module.state_dict().items()}
+
+    def _set_rates(self, share: float) -> None:
+        for group in self._dense.param_groups:
+            group["lr"] = self._rates.dense * share
+        for group in self._module.fused_optimizer.param_groups:
+            group["lr"] = self._rates.embedding * share
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes results."""
+    return distributed.get_rank() == 0
+
+
+def total(value: float) -> float:
+    """Return the sum of `value` over all processes."""
+    tensor = torch.tensor(value, dtype=torch.float64, device=device())
+    distributed.all_reduce(tensor)
+    return float(tensor)
+
+
+def own_part(count: int) -> slice:
+    """Return which of `count` things, of which there are at least as many as processes, this process works on."""
+    world, rank = distributed.get_world_size(), distributed.get_rank()
+    return slice(count * rank // world, count * (rank + 1) // world)
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str) -> None:
+    """Load into a servable module the weights that the training module keeps under `prefix`."""
+    module.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    )
+
+
+def _whole(value: Tensor | ShardedTensor) -> Tensor:
+    if not isinstance(value, ShardedTensor):
+        return value.detach().cpu().clone()
+    whole = torch.zeros(value.size(), device=device())
+    for shard in value.local_shards():
+        (row, column), (rows, columns) = shard.metadata.shard_offsets, shard.metadata.shard_sizes
+        whole[row : row + rows, column : column + columns] = shard.tensor.detach()
+    distributed.all_reduce(whole)
+    return whole.cpu()

@@ -1,0 +1,63 @@
+"""The training job: from the lake's tables at one snapshot each to an artifact in the registry."""
+
+import importlib.metadata
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.config import LakeSettings
+from features.snapshots import read_table
+from models.artifact import write_artifact
+from models.config import ModelSettings, artifacts_url
+from models.dataset import Tables, training_data
+from models.export import artifact_parts
+from models.fitting import Progress, Timer, fit
+from models.registry import Registry
+from models.sharding import is_first, process_group
+from models.spec import Lineage
+from streaming.namespace import Namespace
+
+_COLUMNS = {
+    "interactions": ("event_id", "happened_at", "user_id", "session_id", "surface", "item_id", "kind", "value"),
+    "items": ("event_id", "happened_at", "item_id", "removed", "title", "categories", "attributes", "text"),
+    "item_features": ("item_id", "event_timestamp", "item_interactions_total", "item_mean_value"),
+    "examples": ("*",),
+}
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model in the registry: its version, what it was made from, what was measured, and the seconds by part."""
+
+    version: str
+    trained_until: int
+    lineage: Lineage
+    metrics: dict[str, float]
+    seconds: dict[str, float]
+
+
+def train(
+    settings: ModelSettings, lake: LakeSettings, namespace: Namespace, until: int, progress: Progress
+) -> TrainedModel:
+    """Train on what happened before `until` (ms) and add the artifact to the registry.
+
+    Under torchrun every process trains and the first one writes. Raises SnapshotMissing without a lake, NotEnoughData
+    when it holds too little.
+    """
+    timer = Timer(progress)
+    with process_group():
+        with timer.part("read"):
+            snapshots = {name: read_table(lake, namespace, name, columns=columns) for name, columns in _COLUMNS.items()}
+            tables = Tables(**{name: snapshot.arrow for name, snapshot in snapshots.items()}, until=until)
+            data = training_data(tables)
+        lineage = Lineage(
+            snapshots={name: one.snapshot_id for name, one in snapshots.items() if one.snapshot_id is not None},
+            seed=settings.seed,
+            code_version=importlib.metadata.version("flywheel"),
+        )
+        fitted = fit(data, settings, lineage, timer)
+        with timer.part("export"), tempfile.TemporaryDirectory() as folder:
+            version = write_artifact(Path(folder), artifact_parts(fitted, data))
+            if is_first():
+                Registry(artifacts_url(settings), namespace).add(Path(folder), version)
+    return TrainedModel(version, until, lineage, dict(fitted.metrics), timer.seconds)
