@@ -2,6 +2,7 @@
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
+from kafka.errors import CoordinatorNotAvailableError, NotCoordinatorError
 
 from streaming.config import KafkaSettings, client_options
 
@@ -9,11 +10,14 @@ from streaming.config import KafkaSettings, client_options
 def lag(kafka: KafkaSettings, topic: str, group: str) -> int:
     """Return how many records of `topic` lie behind what `group` has committed; all of them before its first commit.
 
+    A group whose coordinator is not elected yet counts as one that has committed nothing.
     Raises kafka.errors.KafkaError when the broker does not answer.
     """
     admin = KafkaAdminClient(**client_options(kafka))
     try:
         committed = admin.list_group_offsets(group)[group]
+    except (CoordinatorNotAvailableError, NotCoordinatorError):
+        committed = {}
     finally:
         admin.close()
     return sum(

@@ -1,4 +1,4 @@
-"""The whole circle for real, on a small world: Kafka, Spark, Feast, TorchRec, BentoML, and clicks that change a slate."""
+"""The whole circle for real, on a small world: every part, and clicks that change slates."""
 
 import os
 import time
