@@ -1,4 +1,4 @@
-"""A served model's quality on what the lake holds of a later time: the full catalogue, ranked exactly, for every user."""
+"""A served model's quality on what the lake holds of a later time: the full catalogue is ranked for every user."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -84,6 +84,11 @@ class Scorer:
             raise CorruptArtifact(f"model {artifact.version} has other ranker inputs than this code: train it again")
         return cls(artifact)
 
+    @property
+    def size(self) -> int:
+        """The number of rows."""
+        return len(self._vocabulary)
+
     def row(self, item_id: ItemId) -> ItemRow | None:
         """Return an item's row, None for an item that is neither trained nor added."""
         return self._vocabulary.row(item_id)
