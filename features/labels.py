@@ -12,7 +12,6 @@ from streaming.events import PROBE_SURFACE, Kind
 POSITIVE_KINDS = tuple(kind.value for kind in (Kind.CLICK, Kind.LIKE, Kind.RATING, Kind.PURCHASE))
 """What says that a user wanted an item; a view only proves that it was seen."""
 
-_DRAWS_PER_NEGATIVE = 4  # a heavy user has taken most popular items, so most draws for him are refused
 COLUMNS = (
     "group_id",
     "user_id",
@@ -27,6 +26,9 @@ COLUMNS = (
 
 POSITIVE, POPULAR, UNIFORM, IMPRESSION = "positive", "popular", "uniform", "impression"
 """How an example came about."""
+
+# A heavy user has taken most popular items, so most popular draws for him are refused.
+_DRAWS_PER_NEGATIVE = {POPULAR: 4, UNIFORM: 2}
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _drawn(positives: DataFrame, sampling: str, bound: str, pool: DataFrame, spe
     They come in the order of the draws and are several times as many as will be kept.
     """
     number = pool.columns[0]
-    draws = F.sequence(F.lit(0), F.lit((spec.negatives + 1) // 2 * _DRAWS_PER_NEGATIVE - 1))
+    draws = F.sequence(F.lit(0), F.lit((spec.negatives + 1) // 2 * _DRAWS_PER_NEGATIVE[sampling] - 1))
     hashed = F.xxhash64(F.lit(spec.seed), F.lit(sampling), "group_id", "draw")
     items = F.transform(F.sort_array(F.collect_list(F.struct("draw", "item_id"))), lambda drawn: drawn["item_id"])
     return (

@@ -35,7 +35,7 @@ def read_endpoints(home: Path) -> Endpoints | None:
     """Return the addresses of the stack that runs on `home`, or None when none does."""
     try:
         endpoints = msgspec.json.decode(endpoints_file(home).read_bytes(), type=Endpoints)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return endpoints if _alive(endpoints.pid) else None
 

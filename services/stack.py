@@ -34,6 +34,7 @@ from streaming.topics import ensure_topics
 
 _SERVICE_TIMEOUT_S = 180
 _WATCH_S = 0.5
+_READY_POLL_S = 0.2
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - listened on by choice of the settings, not here
 
 
@@ -191,7 +192,7 @@ class Stack:
                 self._started(service.child.command.name, service.where, service.began)
             if waiting and time.monotonic() > deadline:
                 waiting[0].child.wait_ready(waiting[0].ready, 0)
-            time.sleep(0.05)
+            time.sleep(_READY_POLL_S)
 
     def _write_endpoints(self, recommender: str | None, collector: str | None) -> Endpoints:
         endpoints = Endpoints(
@@ -225,11 +226,12 @@ def up(settings: Settings, environ: Mapping[str, str], console: Console) -> None
     """Run the whole stack until Ctrl-C or SIGTERM; raises a FlywheelError when a part fails, the rest is stopped."""
     stop = threading.Event()
     began = time.monotonic()
-    with _signals_set(stop), Stack(settings, environ, printer(console)) as stack:
+    with Stack(settings, environ, printer(console)) as stack:
         stack.start_stores()
         stack.start_services()
-        console.print(f"ready after {time.monotonic() - began:.1f} s; Ctrl-C stops everything", highlight=False)
-        stack.watch(stop)
+        with _signals_set(stop):
+            console.print(f"ready after {time.monotonic() - began:.1f} s; Ctrl-C stops everything", highlight=False)
+            stack.watch(stop)
         console.print("stopping", highlight=False)
 
 
@@ -245,8 +247,6 @@ def printer(console: Console) -> Report:
 @contextmanager
 def _signals_set(stop: threading.Event) -> Iterator[None]:
     def handle(_signal: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
         stop.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

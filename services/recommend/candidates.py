@@ -29,7 +29,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Distinct rows and, for each, the index in `names` of the source that named it first."""
+    """Distinct rows, ascending, and for each the index in `names` of the source that named it first."""
 
     rows: Rows
     sources: NDArray[np.intp]
@@ -106,9 +106,10 @@ def gather(live: Live, need: Need, quotas: Sequence[Quota], at_least: int) -> Ca
         for quota in quotas
     ]
     names = [quota.source for quota in quotas]
-    merged = _merged(found, names)
+    size = len(need.allowed.mask)
+    merged = _merged(found, names, size)
     if len(merged.rows) < at_least:
-        merged = _merged([*found, need.allowed.rows], [*names, FILL])
+        merged = _merged([*found, need.allowed.rows], [*names, FILL], size)
     return merged
 
 
@@ -130,8 +131,9 @@ def usage(live: Live, rows: Rows, as_of: int, days: int) -> NDArray[np.int64]:
     return found
 
 
-def _merged(found: Sequence[Rows], names: Sequence[str]) -> Candidates:
-    rows = np.concatenate([NOTHING, *found])
-    sources = np.repeat(np.arange(len(found)), [len(part) for part in found])
-    distinct, first = np.unique(rows, return_index=True)
-    return Candidates(distinct, sources[first], names)
+def _merged(found: Sequence[Rows], names: Sequence[str], size: int) -> Candidates:
+    owner = np.full(size, -1, dtype=np.int64)
+    for source in reversed(range(len(found))):  # the first source writes last
+        owner[found[source]] = source
+    rows = np.flatnonzero(owner >= 0)
+    return Candidates(rows, owner[rows], names)

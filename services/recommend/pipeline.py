@@ -166,9 +166,9 @@ def _scores(live: Live, query: Query, rows: NDArray[np.int64]) -> NDArray[np.flo
 def _slate(live: Live, ask: Ask, candidates: Candidates, scores: NDArray[np.float32]) -> list[SlateItem]:
     order = np.argsort(-scores, kind="stable")
     rng = None if ask.seed is None else np.random.default_rng(ask.seed)
-    unproven = np.intersect1d(candidates.rows, live.unproven_rows)
+    unproven = candidates.rows[np.isin(candidates.rows, live.unproven_rows)]
     drawn = draw(candidates.rows[order], unproven, ask.n, ask.surface, rng)
-    at = np.searchsorted(candidates.rows, drawn.rows)  # candidates are ascending by row
+    at = np.searchsorted(candidates.rows, drawn.rows)
     return [
         SlateItem(
             item_id=live.rows.item_id(ItemRow(row)),

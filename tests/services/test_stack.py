@@ -94,6 +94,22 @@ def test_up_serves_refuses_a_second_one_and_dies_as_a_whole(tmp_path: Path) -> N
         assert read_endpoints(home) is None
 
 
+def test_ctrl_c_while_the_stack_starts_leaves_nothing(tmp_path: Path) -> None:
+    argv = [*_FLYWHEEL, "up"]
+    with subprocess.Popen(argv, env=_environ(tmp_path), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("broker"):
+                break
+        parts = psutil.Process(process.pid).children(recursive=True)
+        assert "java" in [part.name() for part in parts]
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert not any(_runs(part) for part in parts)
+
+
 def test_a_crashed_part_is_reported_with_its_log_and_the_rest_stops(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     started: list[Started] = []
