@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ _log = logging.getLogger(__name__)
 
 _LIFETIME_S = 9.0
 _RENEWAL_S = 2.0
+_POLL_S = 0.2
 
 
 class LeaseHeld(FlywheelError):
@@ -61,9 +63,13 @@ def landing_lease(store: StoreSettings, namespace: Namespace) -> Iterator[Lease]
     """
     client = Redis.from_url(store_url(store))
     lock = Lock(client, f"flywheel:{namespace}:lander", timeout=_LIFETIME_S, thread_local=False)
-    if not lock.acquire(blocking=True, blocking_timeout=_LIFETIME_S + _RENEWAL_S):
-        client.close()
-        raise LeaseHeld(f"another lander of namespace {namespace!r} is at work: stop it first, one is enough")
+    left = _LIFETIME_S * 1000
+    while not lock.acquire(blocking=False):
+        before, left = left, float(client.execute_command("PTTL", lock.name))  # type: ignore[no-untyped-call]
+        if left > before:  # only its holder renews it
+            client.close()
+            raise LeaseHeld(f"another lander of namespace {namespace!r} is at work: stop it first, one is enough")
+        time.sleep(_POLL_S)
     lease, stop = Lease(lock), threading.Event()
     renewer = threading.Thread(target=lease.renew_until, args=(stop,), name="lease", daemon=True)
     renewer.start()

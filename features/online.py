@@ -114,13 +114,14 @@ class SyncOnlineReader:
         at = _now() if as_of is None else as_of
         return [self._layout.user_state(row, at) for row in rows]
 
-    def history_versions(self, user_ids: Sequence[UserId]) -> list[int]:
-        """Return the write versions of the users' histories (us), 0 where there is none."""
+    def stored_histories(self, user_ids: Sequence[UserId]) -> list[bytes | None]:
+        """Return the users' histories in their stored form, in one round trip."""
+        field_name = hash_field(HISTORY.name, HISTORY.features[0])
         with self._redis.pipeline(transaction=False) as pipe:
             for user_id in user_ids:
-                pipe.execute_command("HGET", self._layout.user_key(user_id), stamp_field(HISTORY.name))
-            stamps = pipe.execute()
-        return [decode_stamp(stamp) if stamp is not None else 0 for stamp in stamps]
+                pipe.execute_command("HGET", self._layout.user_key(user_id), field_name)
+            values = [decode_value(raw) if raw is not None else None for raw in pipe.execute()]
+        return [value if isinstance(value, bytes) else None for value in values]
 
     def close(self) -> None:
         """Close the connection."""

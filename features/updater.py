@@ -3,7 +3,7 @@
 A history is merged by event time and written with a version of its own: the append time of its newest record, which
 Kafka never lets go back within a partition, and always above the stored one. An updater that lost its partition in a
 rebalance without noticing therefore cannot overwrite the new owner, since Feast skips versions that are not newer; and
-what was skipped is seen when the versions are read back, merged anew and written again.
+what was skipped is seen when the histories are read back, merged anew and written again.
 """
 
 import logging
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from redis.exceptions import RedisError
 
 from features.config import StoreSettings
-from features.history import History, HistoryEvent, event_of, merge
+from features.history import History, HistoryEvent, encode_history, event_of, merge
 from features.online import SyncOnlineReader
 from features.store import FeatureStore
 from streaming.config import KafkaSettings
@@ -112,11 +112,11 @@ class HistoryUpdater:
             if history != state.history:
                 writes[user_id] = (history, max(wanted.appended_at * 1000, state.history_version + 1))
         self._features.write_histories(writes)
-        stored = self._reader.history_versions(list(writes))
+        stored = self._reader.stored_histories(list(writes))
         return {
             user_id: pending[user_id]
-            for (user_id, (_, version)), found in zip(writes.items(), stored, strict=True)
-            if found != version
+            for (user_id, (history, _)), found in zip(writes.items(), stored, strict=True)
+            if found != encode_history(history)
         }
 
 

@@ -1,0 +1,204 @@
+"""The history updater with a real broker, Feast and Valkey: clicks arrive once, whatever happens around them."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+from redis import Redis
+
+from features.config import StoreSettings, store_url
+from features.history import event_of
+from features.online import Layout, SyncOnlineReader, UserState
+from features.store import FeatureStore
+from features.updater import HistoryUpdater, group_of, run_updater
+from streaming.config import KafkaSettings
+from streaming.consumer import ConsumerCounts, Received
+from streaming.events import Interaction, Kind
+from streaming.ids import UserId
+from streaming.namespace import Namespace
+from streaming.producer import EventProducer
+from streaming.topics import Topics, ensure_topics
+
+NOW = 1_790_000_000_000
+USER = UserId("Zoë 7")
+
+
+def click(number: int, at: int, *, user: str | None = USER, item: str | None = None) -> Interaction:
+    return Interaction(
+        event_id=f"event-{number}",
+        happened_at=at,
+        received_at=at,
+        producer="test",
+        item_id=item or f"item-{number}",
+        kind=Kind.CLICK,
+        user_id=user,
+        session_id=None if user else "guest",
+    )
+
+
+def received(*clicks: Interaction, appended_at: int = NOW) -> list[Received]:
+    return [Received(event, None, "topic", 0, offset, appended_at) for offset, event in enumerate(clicks)]
+
+
+@pytest.fixture
+def features(store: StoreSettings, namespace: Namespace) -> FeatureStore:
+    features = FeatureStore(store, namespace)
+    features.apply()
+    return features
+
+
+@pytest.fixture
+def reader(store: StoreSettings, namespace: Namespace) -> Iterator[SyncOnlineReader]:
+    reader = SyncOnlineReader(store, namespace)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def updater(reader: SyncOnlineReader, features: FeatureStore) -> HistoryUpdater:
+    return HistoryUpdater(reader, features, history_length=100)
+
+
+def items(reader: SyncOnlineReader, user: UserId = USER) -> list[str]:
+    return list(reader.user_states([user])[0].history.items)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+def test_two_clicks_in_one_millisecond_are_both_in_the_store(updater, reader):
+    updater.update(received(click(1, NOW)))
+    updater.update(received(click(2, NOW)))
+    assert items(reader) == ["item-1", "item-2"]
+
+
+def test_a_late_click_is_stored_in_its_place(updater, reader):
+    updater.update(received(click(1, NOW - 1000), click(3, NOW)))
+    updater.update(received(click(2, NOW - 500), appended_at=NOW + 1))
+    assert items(reader) == ["item-1", "item-2", "item-3"]
+
+
+def test_a_click_from_the_future_does_not_keep_later_ones_out(updater, reader):
+    updater.update(received(click(1, NOW + 10**11)))
+    updater.update(received(click(2, NOW), appended_at=NOW + 1))
+    assert items(reader) == ["item-2", "item-1"]
+
+
+def test_the_same_records_again_leave_the_store_byte_for_byte(updater, store, namespace):
+    records = received(click(1, NOW), click(2, NOW + 1))
+    updater.update(records)
+    before = contents(store, namespace)
+    updater.update(records)
+    assert contents(store, namespace) == before
+
+
+def test_a_guest_without_user_id_is_left_out(updater, store, namespace):
+    updater.update(received(click(1, NOW, user=None)))
+    assert contents(store, namespace) == {}
+
+
+def test_two_namespaces_with_equal_ids_do_not_touch_each_other(updater, store, namespace):
+    other = Namespace(f"x{namespace[:15]}")  # ends like the first one, where a sloppy key pattern would match
+    theirs = FeatureStore(store, other)
+    theirs.apply()
+    HistoryUpdater(SyncOnlineReader(store, other), theirs, 100).update(received(click(9, NOW)))
+    before = contents(store, other)
+    updater.update(received(click(1, NOW)))
+    assert contents(store, other) == before
+    assert items(SyncOnlineReader(store, other)) == ["item-9"]
+    assert items(SyncOnlineReader(store, namespace)) == ["item-1"]
+
+
+class OnceStale(SyncOnlineReader):
+    """A reader whose first answer is one that it was given: what an updater knew before it lost its partition."""
+
+    def __init__(self, store: StoreSettings, namespace: Namespace, stale: list[UserState]) -> None:
+        super().__init__(store, namespace)
+        self._stale: list[UserState] | None = stale
+
+    def user_states(self, user_ids: Sequence[UserId], as_of: int | None = None) -> list[UserState]:
+        stale, self._stale = self._stale, None
+        return stale if stale is not None else super().user_states(user_ids, as_of)
+
+
+@pytest.mark.parametrize("late_by", [0, 5])
+def test_an_updater_that_lost_its_partition_does_not_undo_the_new_owner(
+    updater, features, reader, store, namespace, late_by
+):
+    updater.update(received(click(1, NOW), appended_at=NOW))
+    stale = reader.user_states([USER])
+    updater.update(received(click(2, NOW + 1), click(3, NOW + 2), appended_at=NOW + 2 + late_by))
+    former = HistoryUpdater(OnceStale(store, namespace, stale), features, 100)
+    former.update(received(click(2, NOW + 1), appended_at=NOW + 2))
+    assert items(reader) == ["item-1", "item-2", "item-3"]
+
+
+def test_the_new_owner_writes_again_when_the_former_one_came_first(updater, features, reader, store, namespace):
+    stale = reader.user_states([USER])
+    updater.update(received(click(1, NOW), appended_at=NOW + 7))
+    owner = HistoryUpdater(OnceStale(store, namespace, stale), features, 100)
+    owner.update(received(click(2, NOW + 1), appended_at=NOW + 7))
+    assert items(reader) == ["item-1", "item-2"]
+
+
+@contextmanager
+def running(kafka: KafkaSettings, store: StoreSettings, topics: Topics) -> Iterator[ConsumerCounts]:
+    stop, counts = threading.Event(), ConsumerCounts()
+    thread = threading.Thread(target=run_updater, args=(kafka, store, topics, stop, counts))
+    thread.start()
+    try:
+        yield counts
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_no_click_is_lost_while_updaters_come_and_go(broker, store, namespace, reader):
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    producer = EventProducer(broker, topics)
+    users = [UserId(f"user-{number}") for number in range(8)]
+
+    def publish(numbers: range) -> None:
+        producer.publish(click(number, NOW + number, user=users[number % 8]) for number in numbers)
+
+    def complete(until: int) -> bool:
+        return sum(len(state.history.events) for state in reader.user_states(users)) == until
+
+    publish(range(100))
+    with running(broker, store, topics) as first:
+        wait_until(lambda: complete(100))
+        publish(range(100, 200))
+        with running(broker, store, topics) as second:
+            publish(range(200, 300))
+            wait_until(lambda: bool(second.positions) or complete(300))
+            publish(range(300, 400))
+        publish(range(400, 500))
+        wait_until(lambda: complete(500))
+        assert first.handled > 0
+    producer.close()
+    for index, state in enumerate(reader.user_states(users)):
+        assert state.history.items == [f"item-{number}" for number in range(index, 500, 8)]
+
+
+def test_the_group_is_named_after_the_namespace(namespace):
+    assert group_of(namespace) == f"{namespace}.history"
+
+
+def contents(store: StoreSettings, namespace: Namespace) -> dict[bytes, dict[bytes, bytes]]:
+    """Return every hash of the namespace, byte for byte."""
+    ending = Layout.of(store, namespace).project.encode()
+    with Redis.from_url(store_url(store)) as client:
+        return {key: client.hgetall(key) for key in client.scan_iter() if key.endswith(ending)}
+
+
+def test_a_history_is_what_the_interactions_say(updater, reader):
+    clicks = [click(number, NOW + number) for number in range(5)]
+    updater.update(received(*clicks))
+    assert list(reader.user_states([USER])[0].history.events) == [event_of(event) for event in clicks]
