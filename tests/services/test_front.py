@@ -268,4 +268,6 @@ def test_the_document_lists_every_route_with_bodies_and_answers(tmp_path: Path) 
         references = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
         assert references == set(document["components"]["schemas"])
         properties = document["components"]["schemas"]
-        assert all(one.get("additionalProperties") is False for key, one in properties.items() if key.endswith("Request"))
+        assert all(
+            one.get("additionalProperties") is False for key, one in properties.items() if key.endswith("Request")
+        )

@@ -9,9 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
+import schemathesis
+from hypothesis import HealthCheck
 from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from features.config import StoreSettings
 from features.updater import run_updater
@@ -292,6 +303,29 @@ def test_bad_input_is_a_problem_that_names_the_field(
 def test_ids_may_hold_any_character(circle: Circle, text: str) -> None:
     answer = circle.recommend(user_id=text, session_id=text, exclude=[text], categories=[], context={text: text})
     assert len(answer["slate"]) == 20
+
+
+@pytest.mark.parametrize("service", ["recommender", "collector"])
+def test_whatever_the_document_allows_or_not_the_answer_is_one_it_lists(circle: Circle, service: str) -> None:
+    client: httpx.Client = getattr(circle, service)
+    document = schemathesis.openapi.from_dict(client.get("/docs.json").json())
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_schema_conformance,
+        negative_data_rejection,
+    ]
+    often = hypothesis.settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=HealthCheck)
+    for operation in (result.ok() for result in document.get_all_operations()):
+        for mode in GenerationMode if operation.body else (GenerationMode.POSITIVE,):
+
+            @often
+            @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+            def holds(case: schemathesis.Case) -> None:
+                case.call_and_validate(base_url=str(client.base_url), checks=checks)
+
+            holds()
 
 
 def test_another_champion_takes_over_without_a_failed_request(

@@ -1,0 +1,105 @@
+"""The command line: bad use ends with one sentence and an exit code that means something."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from services.cli import app
+
+
+def run(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments],
+        env={**environ, "FLYWHEEL_HOME": str(home), **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """What was said on standard error, which must be one line and no traceback."""
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("flywheel: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def command_names() -> list[str]:
+    return list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_every_command_refuses_an_unknown_option(name: str, tmp_path: Path) -> None:
+    done = run(name, "--no-such-option", home=tmp_path)
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_command_is_wrong_use(tmp_path: Path) -> None:
+    assert run("fly", home=tmp_path).returncode == 2
+
+
+def test_a_misspelt_setting_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    done = run("topics", home=tmp_path, FLYWHEEL_KAFKA__PARTITION="3")
+    assert done.returncode == 2
+    assert "did you mean FLYWHEEL_KAFKA__PARTITIONS" in sentence(done)
+
+
+def test_a_command_without_a_running_stack_says_how_to_start_one(tmp_path: Path) -> None:
+    done = run("topics", home=tmp_path)
+    assert done.returncode == 2
+    assert "start `flywheel up`" in sentence(done)
+
+
+def test_a_broker_that_is_down_is_a_sentence(tmp_path: Path, free_tcp_port: int) -> None:
+    done = run("topics", home=tmp_path, FLYWHEEL_KAFKA__BOOTSTRAP_SERVERS=f"127.0.0.1:{free_tcp_port}")
+    assert done.returncode == 1
+    assert f"127.0.0.1:{free_tcp_port}" in sentence(done)
+
+
+@pytest.mark.parametrize(
+    ("time", "told"), [("yesterday", "is no time"), ("2026-01-31T12:00:00", "has no zone"), ("", "is no time")]
+)
+def test_a_time_must_be_exact(time: str, told: str, tmp_path: Path) -> None:
+    done = run("train", "--until", time, home=tmp_path)
+    assert done.returncode == 2
+    assert told in sentence(done)
+
+
+def test_training_without_a_lake_says_what_to_do_first(tmp_path: Path) -> None:
+    done = run("train", home=tmp_path)
+    assert done.returncode == 1
+    assert "flywheel land" in sentence(done)
+
+
+def test_a_model_that_does_not_exist_cannot_be_promoted_or_evaluated(tmp_path: Path) -> None:
+    for command in (["promote", "m 1/../x"], ["evaluate", "m1", "--since", "2026-01-31T12:00:00Z"]):
+        done = run(*command, home=tmp_path)
+        assert done.returncode == 1
+        assert "flywheel models" in sentence(done) or "flywheel land" in sentence(done)
+
+
+def test_rolling_back_without_a_champion_is_a_sentence(tmp_path: Path) -> None:
+    done = run("rollback", "--reason", "worse", home=tmp_path)
+    assert done.returncode == 1
+    assert "no predecessor" in sentence(done)
+
+
+def test_an_empty_registry_is_an_empty_list(tmp_path: Path) -> None:
+    done = run("models", "--json", home=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
+def test_serving_beyond_this_machine_needs_keys(tmp_path: Path) -> None:
+    done = run("serve", "collector", home=tmp_path, FLYWHEEL_SERVING__HOST="0.0.0.0")  # noqa: S104
+    assert done.returncode == 2
+    assert "FLYWHEEL_SERVING__API_KEYS_FILE" in sentence(done)
