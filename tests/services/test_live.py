@@ -1,0 +1,242 @@
+"""The state that requests are computed on: catalogue, columns, popularity, and the exchange of models beneath them."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.history import History, HistoryEvent
+from models.scorer import Scorer
+from services.recommend.columns import Columns
+from services.recommend.engine import Engine
+from services.recommend.filters import may_show
+from services.recommend.live import Live
+from services.recommend.pipeline import Ask, Slate, Stopwatch, choose
+from services.recommend.similar import Like, Similar, find_similar
+from services.recommend.state import NOBODY, State
+from services.recommend.surfaces import BUILT_IN
+from streaming.consumer import Received
+from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, Kind
+from streaming.ids import EventId, ItemId
+
+NOW = 1_790_000_000_000
+ENVELOPE: dict[str, Any] = {"received_at": NOW, "producer": "test"}
+
+
+def upserted(item_id: str, **fields: Any) -> ItemUpserted:
+    return ItemUpserted(event_id=f"put-{item_id}", happened_at=NOW, item_id=item_id, **ENVELOPE, **fields)
+
+
+def used(item_id: str, at: int = NOW - 1_000, kind: Kind = Kind.VIEW, surface: str | None = None) -> Interaction:
+    return Interaction(
+        event_id="e", happened_at=at, item_id=item_id, kind=kind, user_id="u", surface=surface, **ENVELOPE
+    )
+
+
+def records(*events: Event | None, key: str = "") -> list[Received]:
+    return [Received(event, key.encode(), "topic", 3, offset, NOW) for offset, event in enumerate(events)]
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    one = Engine()
+    yield one
+    one.stop()
+
+
+def ask(engine: Engine, n: int = 10, **fields: Any) -> Slate:
+    question = Ask(n=n, surface=BUILT_IN["probe"], as_of=NOW, seed=None, **fields)
+    return asyncio.run(engine.compute(lambda live: choose(live, question, NOBODY, Stopwatch(lambda: 0.0))))
+
+
+def shown(engine: Engine, **fields: Any) -> list[str]:
+    return [item.item_id for item in ask(engine, **fields).items]
+
+
+def test_an_item_appears_changes_and_goes_with_the_log(engine: Engine) -> None:
+    engine.apply_items(records(upserted("a"), upserted("b", categories=["x"])))
+    assert set(shown(engine)) == {"a", "b"}
+    engine.apply_items(records(upserted("a", hidden=True)))
+    assert shown(engine) == ["b"]
+    engine.apply_items(records(upserted("a", categories=["x", "y"])))
+    assert shown(engine, categories=["y"]) == ["a"]
+    engine.apply_items(records(ItemRemoved(event_id="r", happened_at=NOW, item_id="a", **ENVELOPE)))
+    assert shown(engine) == ["b"]
+    engine.apply_items(records(None, key="b"))
+    assert shown(engine) == []
+    assert engine.catalogue_offsets == {"3": 1}
+
+
+def test_popularity_orders_and_leaves_out_negative_feedback_and_our_own_probes(engine: Engine) -> None:
+    engine.apply_items(records(*(upserted(item) for item in "abc")))
+    engine.apply_interactions(records(used("b"), used("b"), used("c")))
+    engine.apply_interactions(records(*[used("a", kind=Kind.HIDE)] * 5, *[used("a", surface="probe")] * 5))
+    slate = ask(engine)
+    assert [item.item_id for item in slate.items] == ["b", "c", "a"]
+    assert [item.score for item in slate.items] == [2, 1, 0]
+    engine.forget_interactions()
+    assert {item.score for item in ask(engine).items} == {0}
+
+
+def test_interactions_older_than_a_month_do_not_count(engine: Engine) -> None:
+    engine.apply_items(records(upserted("old"), upserted("new")))
+    engine.apply_interactions(records(*[used("old", NOW - 40 * 86_400_000)] * 9, used("new")))
+    assert shown(engine) == ["new", "old"]
+
+
+def test_a_slate_is_filled_from_the_whole_catalogue_when_the_sources_name_too_little(engine: Engine) -> None:
+    engine.apply_items(records(*(upserted(f"i{number}") for number in range(30))))
+    engine.apply_interactions(records(used("i7")))
+    slate = ask(engine, n=30)
+    assert len({item.item_id for item in slate.items}) == 30
+    assert slate.items[0].source == "trending"
+    assert {item.source for item in slate.items[1:]} == {"catalogue"}
+
+
+def test_a_model_takes_over_with_the_popularity_and_the_changes_made_meanwhile(
+    engine: Engine, artifact: tuple[Path, str], world: Any
+) -> None:
+    engine.apply_items(records(*world.items, upserted("cold", categories=["novelty"])))
+    engine.apply_interactions(records(*[used("i7")] * 5, *[used("cold")] * 3))
+    before = shown(engine, n=2)
+    assert before == ["i7", "cold"]
+    engine.swap(Scorer.load(artifact[0]))
+    after = ask(engine, n=2)
+    assert [item.item_id for item in after.items] == before
+    assert after.model_version == artifact[1] == engine.model_version
+    live = asyncio.run(engine.compute(lambda live: live))
+    assert [live.rows.item_id(row) for row in live.unproven] == ["cold"]
+    # A second exchange carries the counts from one model's rows to the other's.
+    engine.apply_items(records(upserted("colder"), upserted("i7", hidden=True)))
+    engine.apply_interactions(records(*[used("colder")] * 9))
+    engine.swap(Scorer.load(artifact[0]))
+    assert shown(engine, n=2) == ["colder", "cold"]
+
+
+def test_what_changes_while_a_model_is_laid_out_is_not_lost(
+    engine: Engine, artifact: tuple[Path, str], world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.apply_items(records(*world.items))
+    build = Live.build
+
+    def build_slowly(*arguments: Any) -> Live:
+        laid_out = build(*arguments)
+        gone = ItemRemoved(event_id="r", happened_at=NOW, item_id="i1", **ENVELOPE)
+        engine.apply_items(records(upserted("late", categories=["novelty"]), upserted("i0", hidden=True), gone))
+        return laid_out
+
+    monkeypatch.setattr(Live, "build", build_slowly)
+    engine.swap(Scorer.load(artifact[0]))
+    assert shown(engine, categories=["novelty"]) == ["late"]
+    assert {"i0", "i1"}.isdisjoint(shown(engine, n=100))
+    assert len(shown(engine, n=100)) == len(world.items) - 1
+
+
+def test_seen_items_are_never_shown_whatever_the_source(engine: Engine, artifact: tuple[Path, str], world: Any) -> None:
+    engine.apply_items(records(*world.items))
+    engine.apply_interactions(records(*world.interactions))
+    engine.swap(Scorer.load(artifact[0]))
+    for user in range(10):
+        history = [event for event in world.interactions if event.user_id == f"u{user}"]
+        events = tuple(
+            HistoryEvent(event.happened_at, EventId(event.event_id), ItemId(event.item_id), event.kind, event.value)
+            for event in history
+        )
+        seen = frozenset(ItemId(event.item_id) for event in history)
+        state = State(History(events), seen, {})
+        question = Ask(n=100, surface=BUILT_IN["home"], as_of=world.now, seed=user)
+        slate = asyncio.run(
+            engine.compute(lambda live, q=question, s=state: choose(live, q, s, Stopwatch(lambda: 0.0)))
+        )
+        assert {item.item_id for item in slate.items} == {item.item_id for item in world.items} - seen
+
+
+def similar(engine: Engine, item_id: str, n: int = 5, **fields: Any) -> Similar | None:
+    like = Like(ItemId(item_id), n, NOW, **({"categories": (), "exclude": ()} | fields))
+    return asyncio.run(engine.compute(lambda live: find_similar(live, like)))
+
+
+def test_without_a_model_similar_items_share_a_category_first(engine: Engine) -> None:
+    engine.apply_items(records(upserted("a", categories=["x"]), upserted("b"), upserted("c", categories=["x", "y"])))
+    engine.apply_interactions(records(used("b")))
+    found = similar(engine, "a")
+    assert found is not None
+    assert [(item.item_id, item.source) for item in found.items] == [("c", "category"), ("b", "popular")]
+    assert found.fallbacks == ("no_model",)
+    assert similar(engine, "unknown") is None
+
+
+def test_similar_items_respect_filters_and_never_repeat(engine: Engine, artifact: tuple[Path, str], world: Any) -> None:
+    engine.apply_items(records(*world.items))
+    engine.swap(Scorer.load(artifact[0]))
+    for item in world.items[:10]:
+        found = similar(engine, item.item_id, 40, exclude=["i5"])
+        assert found is not None
+        ids = [one.item_id for one in found.items]
+        assert len(set(ids)) == len(ids) == 40
+        assert {item.item_id, "i5"}.isdisjoint(ids)
+    only = similar(engine, "i0", 40, categories=["horror"])
+    assert only is not None
+    assert {int(one.item_id[1:]) % 3 for one in only.items} == {2}
+
+
+ITEM_IDS = st.sampled_from("abcdefgh")
+
+
+@given(
+    changes=st.lists(
+        st.tuples(
+            ITEM_IDS,
+            st.one_of(
+                st.none(),
+                st.tuples(st.booleans(), st.integers(0, 3), st.integers(1, 4), st.lists(st.sampled_from("xyz"))),
+            ),
+        )
+    ),
+    barred=st.sets(ITEM_IDS),
+    categories=st.lists(st.sampled_from("xyz"), max_size=2),
+    as_of=st.integers(0, 4),
+)
+def test_what_may_be_shown_is_what_a_scan_of_the_items_says(
+    changes: list[tuple[str, tuple[bool, int, int, list[str]] | None]],
+    barred: set[str],
+    categories: list[str],
+    as_of: int,
+) -> None:
+    from features.popularity import PopularityWindow  # noqa: PLC0415
+
+    live = Live.build(None, (), PopularityWindow())
+    items: dict[str, tuple[bool, int, int, list[str]]] = {}
+    for item_id, item in changes:
+        if item is None:
+            live.remove(ItemId(item_id))
+            items.pop(item_id, None)
+        else:
+            hidden, starts, ends, member = item
+            live.put(upserted(item_id, hidden=hidden, available_from=starts, available_until=ends, categories=member))
+            items[item_id] = item
+    expected = {
+        item_id
+        for item_id, (hidden, starts, ends, member) in items.items()
+        if not hidden
+        and starts <= as_of < ends
+        and item_id not in barred
+        and (not categories or set(member) & set(categories))
+    }
+    allowed = may_show(live, as_of, map(ItemId, barred), categories)
+    assert {live.rows.item_id(row) for row in allowed.rows.tolist()} == expected
+
+
+def test_rows_that_the_catalogue_never_had_are_not_allowed() -> None:
+    columns = Columns()
+    columns.put(2, upserted("a"))
+    assert columns.eligible(NOW).tolist() == [False, False, True]
+    columns.remove(7)
+    assert not columns.has(7)
+    assert columns.in_any(["nothing"]).tolist() == []
+    assert np.flatnonzero(columns.eligible(NOW)).tolist() == [2]
