@@ -30,7 +30,8 @@ _log = logging.getLogger(__name__)
 # Spark asks for offsets on the connection whose fetch waits for new records: with Kafka's default of 500 ms every
 # partition that was read to its end cost half a second.
 _FETCH = {"kafka.fetch.max.wait.ms": "20", "kafka.max.poll.records": "5000"}
-_KNOWN_RESTART = ("NullPointerException", "KafkaMicroBatchStream.metrics")
+# How the failure of `KafkaMicroBatchStream.metrics` reads by the time it reaches Python.
+_KNOWN_RESTART = ("scala.collection.IterableOps.map", '"scala.Option.get()" is null')
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def land(
                 return run
             except StreamingQueryException as error:
                 lease.check()
-                # Spark 4.1 dies so once, and once only, when it starts after a crash between batch and checkpoint.
+                # Spark 4.1 dies of it once, and once only, when it starts after a crash between batch and checkpoint.
                 if run.restarts or not all(word in str(error) for word in _KNOWN_RESTART):
                     raise
                 run.restarts += 1

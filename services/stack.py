@@ -29,7 +29,7 @@ from streaming.embedded.jars import broker_jars
 from streaming.embedded.java import user_cache
 from streaming.embedded.ports import choose_port
 from streaming.embedded.process import ChildDied, ChildNotReady, ChildProcess, Command
-from streaming.producer import BrokerUnavailable
+from streaming.errors import BrokerUnavailable
 from streaming.topics import ensure_topics
 
 _SERVICE_TIMEOUT_S = 180

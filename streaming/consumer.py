@@ -10,8 +10,8 @@ from kafka.errors import CommitFailedError, KafkaError
 
 from streaming.codec import FromTheFuture, Undecodable, decode
 from streaming.config import KafkaSettings, client_options
+from streaming.errors import BrokerUnavailable
 from streaming.events import Event
-from streaming.producer import BrokerUnavailable
 
 _log = logging.getLogger(__name__)
 

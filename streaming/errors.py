@@ -8,3 +8,7 @@ class FlywheelError(Exception):
     """
 
     exit_code = 1
+
+
+class BrokerUnavailable(FlywheelError):
+    """No broker answered."""

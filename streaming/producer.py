@@ -9,7 +9,7 @@ from kafka.errors import KafkaError
 
 from streaming.codec import encode
 from streaming.config import KafkaSettings, client_options
-from streaming.errors import FlywheelError
+from streaming.errors import BrokerUnavailable, FlywheelError
 from streaming.events import Event, ItemRemoved, UserErased
 from streaming.topics import Topics, key_of
 
@@ -17,10 +17,6 @@ _IN_FLIGHT = 20_000
 
 Acknowledged = dict[tuple[str, int], int]
 """Acknowledged records by (topic, partition)."""
-
-
-class BrokerUnavailable(FlywheelError):
-    """No broker answered."""
 
 
 class NotDurable(FlywheelError):

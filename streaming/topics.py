@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
 
 from streaming.config import KafkaSettings, client_options
-from streaming.errors import FlywheelError
+from streaming.errors import BrokerUnavailable, FlywheelError
 from streaming.events import (
     Event,
     IdentityLinked,
@@ -119,10 +120,13 @@ def key_of(event: Event) -> bytes:
 def ensure_topics(kafka: KafkaSettings, topics: Topics) -> list[str]:
     """Create the topics that do not exist yet and return their names.
 
-    Raises TopicMismatch when one exists with another partition count than the settings ask for.
+    Raises TopicMismatch when one exists with another partition count than the settings ask for, and BrokerUnavailable.
     """
     wanted = _definitions(kafka, topics)
-    admin = KafkaAdminClient(**client_options(kafka))
+    try:
+        admin = KafkaAdminClient(**client_options(kafka))
+    except KafkaError as error:
+        raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
     try:
         existing = set(admin.list_topics()) & set(wanted)
         _refuse_mismatch(admin, wanted, existing)

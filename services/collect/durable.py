@@ -11,8 +11,9 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from streaming.config import KafkaSettings, client_options
+from streaming.errors import BrokerUnavailable
 from streaming.events import Event
-from streaming.producer import BrokerUnavailable, EventProducer, NotDurable
+from streaming.producer import EventProducer, NotDurable
 from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)

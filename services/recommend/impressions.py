@@ -7,8 +7,9 @@ from typing import Protocol
 
 from services.metrics import ImpressionMetrics
 from streaming.config import KafkaSettings
+from streaming.errors import BrokerUnavailable
 from streaming.events import Impression
-from streaming.producer import BrokerUnavailable, EventProducer, NotDurable
+from streaming.producer import EventProducer, NotDurable
 from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)

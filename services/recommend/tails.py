@@ -11,7 +11,7 @@ from services.metrics import RecommendMetrics
 from services.recommend.engine import Engine
 from streaming.config import KafkaSettings
 from streaming.consumer import Received, tail
-from streaming.producer import BrokerUnavailable
+from streaming.errors import BrokerUnavailable
 from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)

@@ -5,9 +5,10 @@ from kafka import KafkaConsumer, TopicPartition
 
 from streaming.codec import decode
 from streaming.config import KafkaSettings, client_options
+from streaming.errors import BrokerUnavailable
 from streaming.events import Interaction, ItemRemoved, Kind
 from streaming.namespace import Namespace
-from streaming.producer import BrokerUnavailable, EventProducer
+from streaming.producer import EventProducer
 from streaming.topics import Topics, ensure_topics
 
 
