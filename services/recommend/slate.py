@@ -31,8 +31,7 @@ def draw(ranked: Rows, unproven: Rows, n: int, surface: Surface, rng: np.random.
     """
     if rng is None:
         return _in_order(ranked[:n])
-    quota = surface.new_slots if n >= surface.new_slots_from else 0
-    fresh = min(quota, len(unproven))
+    fresh = min(surface.new_slots, n, len(unproven)) if n >= surface.new_slots_from else 0
     top = _plackett_luce(ranked, n - fresh, surface, rng)
     if fresh == 0:
         return top

@@ -37,6 +37,7 @@ def test_without_a_broker_the_queue_is_bounded_and_what_does_not_fit_is_counted_
     assert log.waiting == 10
     assert registry.get_sample_value("flywheel_impressions_total", {"status": "lost"}) == 15
     assert registry.get_sample_value("flywheel_impressions_total", {"status": "sent"}) is None
+    log.stop(20)
 
 
 def test_what_was_offered_before_the_end_is_sent(
