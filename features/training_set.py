@@ -5,6 +5,7 @@ from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
+from pyspark.sql.types import StringType
 
 from features.labels import ExampleSpec, impression_examples, numbered_log, organic_examples
 from features.lake import (
@@ -71,7 +72,9 @@ def _column(name: str) -> Column:
         return F.col("happened_at").alias(name)
     if name in USER_VIEW.features:
         kind = EXAMPLES.columns[name].dataType
-        logged = F.get_json_object("logged_user_features", f"$.{name}").cast(kind)
+        logged = F.get_json_object("logged_user_features", f"$.{name}")
+        if not isinstance(kind, StringType):
+            logged = logged.try_cast("double").try_cast(kind)  # counts are logged as numbers with a point
         return F.coalesce(logged, F.col(name)).alias(name)
     return F.col(name)
 
