@@ -62,6 +62,18 @@ def new_key(name: str, scopes: list[Scope], namespace: Namespace) -> tuple[str, 
     return key, KeyEntry(name, _digest(key), scopes, namespace)
 
 
+def add_key(file: Path, entry: KeyEntry) -> None:
+    """Add an entry to the key file, which is made if need be; running services take it up within a second.
+
+    Keys of one holder stay valid side by side until their entries are removed. Raises KeyFileBroken.
+    """
+    entries = _read_entries(file) if file.exists() else []
+    draft = file.with_name(f"{file.name}.draft")
+    draft.touch(mode=0o600)
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(_KeyFile([*entries, entry])), indent=2))
+    draft.replace(file)
+
+
 def is_loopback(host: str) -> bool:
     """Whether `host` is an address that only this machine can reach."""
     if host == "localhost":
@@ -130,11 +142,14 @@ class Gate:
             _log.error("the old keys stay valid: %s", error)
 
     def _read(self, file: Path) -> dict[str, KeyEntry]:
-        try:
-            entries = msgspec.json.decode(file.read_bytes(), type=_KeyFile).keys
-        except (OSError, msgspec.DecodeError) as error:
-            raise KeyFileBroken(f"serving.api_keys_file {str(file)!r} cannot be read: {error}") from error
-        return {entry.sha256: entry for entry in entries if entry.namespace == self._namespace}
+        return {entry.sha256: entry for entry in _read_entries(file) if entry.namespace == self._namespace}
+
+
+def _read_entries(file: Path) -> list[KeyEntry]:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_KeyFile).keys
+    except (OSError, msgspec.DecodeError) as error:
+        raise KeyFileBroken(f"serving.api_keys_file {str(file)!r} cannot be read: {error}") from error
 
 
 def _digest(key: str) -> str:

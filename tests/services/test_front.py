@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
 from features.config import StoreSettings
-from services.api.auth import Gate, KeyFileBroken, KeysRequired, Scope, new_key, refuse_open_bind
+from services.api.auth import Gate, KeyFileBroken, KeysRequired, Scope, add_key, new_key, refuse_open_bind
 from services.api.front import Application, Front
 from services.api.routes import Call, Reply, Route
 from services.api.schemas import Ready
@@ -91,9 +90,12 @@ def applications(tmp_path: Path, keys: Path | None) -> dict[str, Application]:
 
 
 def write_keys(file: Path, holders: dict[str, tuple[list[Scope], Namespace]]) -> dict[str, str]:
-    made = {name: new_key(name, scopes, namespace) for name, (scopes, namespace) in holders.items()}
-    file.write_bytes(msgspec.json.encode({"keys": [entry for _, entry in made.values()]}))
-    return {name: key for name, (key, _) in made.items()}
+    file.unlink(missing_ok=True)
+    keys = {}
+    for name, (scopes, namespace) in holders.items():
+        keys[name], entry = new_key(name, scopes, namespace)
+        add_key(file, entry)
+    return keys
 
 
 @pytest.fixture
@@ -169,6 +171,7 @@ def test_the_key_file_holds_no_key(keys_file: Path) -> None:
     [key] = write_keys(keys_file, {"a": ([Scope.WRITE], NAMESPACE)}).values()
     assert key not in keys_file.read_text()
     assert len(key) > 40
+    assert keys_file.stat().st_mode & 0o077 == 0
 
 
 def test_without_keys_only_loopback_is_answered(tmp_path: Path) -> None:
