@@ -20,6 +20,7 @@ from streaming.ids import ItemId
 T = TypeVar("T")
 
 _CHUNK = 500  # records applied at once, so that requests get their turn between
+_LATELY = 50_000  # interactions whose ids are remembered
 
 
 class Engine:
@@ -29,6 +30,7 @@ class Engine:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._catalogue = Catalogue()
         self._live = Live.build(None, (), PopularityWindow())
+        self._lately: dict[str, None] = {}  # ids of the newest interactions, oldest first
 
     @property
     def model_version(self) -> str | None:
@@ -84,9 +86,23 @@ class Engine:
                 self._live.remove(change)
 
     def _apply_interactions(self, records: Sequence[Received]) -> None:
-        self._live.observe(record.event for record in records if isinstance(record.event, Interaction))
+        self._live.observe(
+            record.event
+            for record in records
+            if isinstance(record.event, Interaction) and self._is_first(record.event.event_id)
+        )
+
+    def _is_first(self, event_id: str) -> bool:
+        """Whether an event was not applied lately: what a client sends again counts once."""
+        if event_id in self._lately:
+            return False
+        self._lately[event_id] = None
+        if len(self._lately) > _LATELY:
+            del self._lately[next(iter(self._lately))]
+        return True
 
     def _forget_interactions(self) -> None:
+        self._lately.clear()
         self._live = self._live.with_popularity(PopularityWindow())
 
     def _exchange(self, laid_out: Live, built: Mapping[ItemId, ItemUpserted]) -> None:

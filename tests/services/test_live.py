@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,23 @@ def upserted(item_id: str, **fields: Any) -> ItemUpserted:
     return ItemUpserted(event_id=f"put-{item_id}", happened_at=NOW, item_id=item_id, **ENVELOPE, **fields)
 
 
+_numbers = count()
+
+
 def used(item_id: str, at: int = NOW - 1_000, kind: Kind = Kind.VIEW, surface: str | None = None) -> Interaction:
     return Interaction(
-        event_id="e", happened_at=at, item_id=item_id, kind=kind, user_id="u", surface=surface, **ENVELOPE
+        event_id=f"use-{next(_numbers)}",
+        happened_at=at,
+        item_id=item_id,
+        kind=kind,
+        user_id="u",
+        surface=surface,
+        **ENVELOPE,
     )
+
+
+def uses(number: int, item_id: str, **fields: Any) -> list[Interaction]:
+    return [used(item_id, **fields) for _ in range(number)]
 
 
 def records(*events: Event | None, key: str = "") -> list[Received]:
@@ -75,7 +89,7 @@ def test_an_item_appears_changes_and_goes_with_the_log(engine: Engine) -> None:
 def test_popularity_orders_and_leaves_out_negative_feedback_and_our_own_probes(engine: Engine) -> None:
     engine.apply_items(records(*(upserted(item) for item in "abc")))
     engine.apply_interactions(records(used("b"), used("b"), used("c")))
-    engine.apply_interactions(records(*[used("a", kind=Kind.HIDE)] * 5, *[used("a", surface="probe")] * 5))
+    engine.apply_interactions(records(*uses(5, "a", kind=Kind.HIDE), *uses(5, "a", surface="probe")))
     slate = ask(engine)
     assert [item.item_id for item in slate.items] == ["b", "c", "a"]
     assert [item.score for item in slate.items] == [2, 1, 0]
@@ -83,9 +97,21 @@ def test_popularity_orders_and_leaves_out_negative_feedback_and_our_own_probes(e
     assert {item.score for item in ask(engine).items} == {0}
 
 
+def test_an_interaction_that_is_sent_again_counts_once(engine: Engine) -> None:
+    engine.apply_items(records(upserted("a"), upserted("b")))
+    once = used("a")
+    engine.apply_interactions(records(once, once, *uses(2, "b")))
+    engine.apply_interactions(records(once))
+    assert [(item.item_id, item.score) for item in ask(engine).items] == [("b", 2), ("a", 1)]
+    # The log is read again from its beginning after a failure.
+    engine.forget_interactions()
+    engine.apply_interactions(records(once))
+    assert shown(engine) == ["a", "b"]
+
+
 def test_interactions_older_than_a_month_do_not_count(engine: Engine) -> None:
     engine.apply_items(records(upserted("old"), upserted("new")))
-    engine.apply_interactions(records(*[used("old", NOW - 40 * 86_400_000)] * 9, used("new")))
+    engine.apply_interactions(records(*uses(9, "old", at=NOW - 40 * 86_400_000), used("new")))
     assert shown(engine) == ["new", "old"]
 
 
@@ -102,7 +128,7 @@ def test_a_model_takes_over_with_the_popularity_and_the_changes_made_meanwhile(
     engine: Engine, artifact: tuple[Path, str], world: Any
 ) -> None:
     engine.apply_items(records(*world.items, upserted("cold", categories=["novelty"])))
-    engine.apply_interactions(records(*[used("i7")] * 5, *[used("cold")] * 3))
+    engine.apply_interactions(records(*uses(5, "i7"), *uses(3, "cold")))
     before = shown(engine, n=2)
     assert before == ["i7", "cold"]
     engine.swap(Scorer.load(artifact[0]))
@@ -113,7 +139,7 @@ def test_a_model_takes_over_with_the_popularity_and_the_changes_made_meanwhile(
     assert [live.rows.item_id(row) for row in live.unproven] == ["cold"]
     # A second exchange carries the counts from one model's rows to the other's.
     engine.apply_items(records(upserted("colder"), upserted("i7", hidden=True)))
-    engine.apply_interactions(records(*[used("colder")] * 9))
+    engine.apply_interactions(records(*uses(9, "colder")))
     engine.swap(Scorer.load(artifact[0]))
     assert shown(engine, n=2) == ["colder", "cold"]
 
