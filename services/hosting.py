@@ -5,13 +5,17 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from services.api.auth import refuse_open_bind
+from features.config import store_url
+from services.api.auth import Gate, refuse_open_bind
 from services.config import Settings
+from streaming.config import client_options
 from streaming.errors import FlywheelError
+from streaming.namespace import Namespace
 
 ServiceName = Literal["recommender", "collector"]
 
@@ -27,10 +31,15 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
     """Replace this process by the server of a service; it ends with the signal that ends it.
 
     One worker is served by itself: whoever started the process supervises it. Several are BentoML's own business.
-    Raises KeysRequired when the settings would open the service without keys, and PortTaken.
+    What would only come out in the worker is checked before. Raises KeysRequired when the settings would open the
+    service without keys, KeyFileBroken, BrokerAddressMissing, PlaceMissing and PortTaken.
     """
     serving = settings.serving
     refuse_open_bind(serving)
+    Gate(serving.api_keys_file, Namespace(settings.namespace), time.monotonic)
+    client_options(settings.kafka)
+    if name == "recommender":
+        store_url(settings.store)
     port = serving.recommender_port if name == "recommender" else serving.collector_port
     workers = serving.recommender_workers if name == "recommender" else 1
     environment = {**environ, **_bentoml_environment(name, settings.home, workers)}
