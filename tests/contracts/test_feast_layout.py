@@ -119,10 +119,8 @@ def test_features_that_are_absent_too_old_or_of_the_future_are_not_there(valkey,
     at, day = int(STAMP.timestamp() * 1000), 86_400_000
     assert asyncio.run(read(valkey, namespace, at)).features_at is None
     store._feast.write_to_online_store(USER_VIEW.name, frame)
-    known = {
-        moment: asyncio.run(read(valkey, namespace, moment)).features
-        for moment in (at - 1, at, at + 400 * day, at + 401 * day)
-    }
+    moments = (at - 1, at, at + 400 * day, at + 401 * day)
+    known = [asyncio.run(read(valkey, namespace, moment)).features for moment in moments]
     assert [bool(features) for features in known] == [False, True, True, False]
 
 
