@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
-from kafka.errors import CommitFailedError, KafkaError
+from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
 from streaming.codec import FromTheFuture, Undecodable, decode
 from streaming.config import KafkaSettings, client_options
@@ -149,7 +149,7 @@ def _decode_all(records: list[object], counts: ConsumerCounts) -> Iterator[Recei
 def _commit(consumer: KafkaConsumer) -> None:
     try:
         consumer.commit()
-    except CommitFailedError:
+    except (CommitFailedError, RebalanceInProgressError):
         # The group moved on while we worked: the new owner reads the same records again, which handlers must bear.
         _log.warning("offsets were not committed, the partitions have another owner now")
 
