@@ -1,5 +1,6 @@
 """Commands of a model's life: train, evaluate, promote, roll back."""
 
+import os
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +34,9 @@ def register(app: typer.Typer) -> None:
 
 def train(until: Until = None, as_json: AsJson = False) -> None:
     """Train a model on the lake and add it to the registry; under torchrun on several processes."""
+    from models.threads import wait_passively
+
+    wait_passively(os.environ)
     from models.training import train as run
     from services.config import load_settings
 

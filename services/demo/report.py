@@ -107,12 +107,11 @@ def write_report(report: Report, path: Path) -> None:
 def print_report(report: Report, console: Console) -> None:
     """Print the summary table and the checks."""
     table = Table(title=f"Served quality on held-out events ({report.data}, frozen history)")
-    table.add_column("ranker")
+    for name in ("users", "ranker", "HR@10", "NDCG@10", "recall@50", "coverage"):
+        table.add_column(name, justify="left" if name in ("users", "ranker") else "right", no_wrap=True)
     for part in _PARTS:
-        for name in ("HR@10", "NDCG@10", "recall@50", "coverage"):
-            table.add_column(f"{part}\n{name}", justify="right")
-    for name, parts in {"Flywheel, served": report.served, **report.baselines}.items():
-        table.add_row(name, *(cell for part in _PARTS for cell in _cells(parts[part])))
+        for name, parts in {"served": report.served, **report.baselines}.items():
+            table.add_row(part, name, *_cells(parts[part]), end_section=name == list(report.baselines)[-1])
     console.print(table)
     live = report.prequential
     best = "" if live.best_possible_ndcg10 is None else f", best possible {live.best_possible_ndcg10:.3f}"
