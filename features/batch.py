@@ -60,7 +60,8 @@ def land_batch(
 
 
 def _summarise(records: DataFrame) -> list[Row]:
-    times = F.coalesce(*(f"{table.name}.happened_at" for table in LANDED))
+    # As text, since pyspark hands out times in the machine's zone, where an hour of the year is ambiguous.
+    days = F.date_format(F.coalesce(*(f"{table.name}.happened_at" for table in LANDED)), "yyyy-MM-dd")
     counts = [F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in (EVENT, DEAD, PARKED, TOMBSTONE)]
     return (
         records.groupBy("topic", "partition")
@@ -68,8 +69,8 @@ def _summarise(records: DataFrame) -> list[Row]:
             F.min("offset").alias("first"),
             F.max("offset").alias("last"),
             F.count("*").alias("records"),
-            F.min(times).alias("earliest"),
-            F.max(times).alias("latest"),
+            F.min(days).alias("first_day"),
+            F.max(days).alias("last_day"),
             *counts,
         )
         .collect()
@@ -105,12 +106,10 @@ def _merge(
 
 
 def _span(summaries: list[Row]) -> str:
-    """Return the condition that lets Iceberg skip the files of other times."""
-    seen = [summary for summary in summaries if summary["earliest"] is not None]
-    earliest = min(summary["earliest"] for summary in seen).astimezone(UTC)
-    latest = max(summary["latest"] for summary in seen).astimezone(UTC)
-    day = "%Y-%m-%d"
-    return f"happened_at BETWEEN TIMESTAMP '{earliest:{day}} 00:00:00' AND TIMESTAMP '{latest:{day}} 23:59:59.999999'"
+    """Return the condition that lets Iceberg skip the files of other days."""
+    first = min(summary["first_day"] for summary in summaries if summary["first_day"] is not None)
+    last = max(summary["last_day"] for summary in summaries if summary["last_day"] is not None)
+    return f"happened_at BETWEEN TIMESTAMP '{first} 00:00:00' AND TIMESTAMP '{last} 23:59:59.999999'"
 
 
 def _send_aside(records: DataFrame, summaries: list[Row], kafka: KafkaSettings) -> None:
@@ -170,6 +169,5 @@ def _account(spark: SparkSession, topics: Topics, landings: list[Landing]) -> No
     spark.sql(
         f"MERGE INTO {table_name(topics.namespace, LANDINGS)} AS known USING landed "
         "ON known.topic = landed.topic AND known.partition = landed.partition "
-        "AND known.from_offset = landed.from_offset "
-        "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+        "AND known.from_offset = landed.from_offset WHEN NOT MATCHED THEN INSERT *"
     )

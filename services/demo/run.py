@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from features.store import FeatureStore
 from features.updater import group_of
 from services.config import Settings
 from services.demo.client import ApiClient
@@ -92,15 +93,19 @@ def turn(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoo
     published = _publish(scene, settings)
     spark = session.result()
     try:
+        # Feast takes seconds to import, which landing does not notice.
+        store = pool.submit(FeatureStore, settings.store.under(settings.home), settings.topics.namespace)
         accounted = land_and_account(spark, settings, published, scene.stages)
-        build_all_features(spark, settings, cut, scene.stages)
+        build_all_features(spark, settings, store.result(), cut, scene.stages)
     finally:
         spark.stop()
-    taught = teach(settings, cut, scene.stages)
-    with scene.stages.stage("serve", "Start recommender, collector and history updater"):
+    with scene.stages.stage("train", "Train with TorchRec while the services start") as stage:
+        # Children are started by the main thread, since the kernel ties their lives to it.
+        training = pool.submit(teach, settings, cut, stage)
         endpoints = stack.start_services()
         _await_histories(stack, settings)
-    served = _measure(scene, endpoints, settings)
+        taught = training.result()
+    served = _measure(scene, endpoints, settings, taught)
     return _reported(scene, accounted, taught, served), endpoints
 
 
@@ -137,13 +142,13 @@ def _await_histories(stack: Stack, settings: Settings) -> None:
         time.sleep(0.2)
 
 
-def _measure(scene: Scene, endpoints: Endpoints, settings: Settings) -> Served:
+def _measure(scene: Scene, endpoints: Endpoints, settings: Settings, taught: Taught) -> Served:
     """Ask, click and evaluate over HTTP."""
     world, seed = scene.world, settings.model.seed
     items = {item.item_id: item for item in world.data.items}
     clickers = _clickers(world)
     with ApiClient(str(endpoints.recommender_url), str(endpoints.collector_url)) as client:
-        first_recommendation(client, clickers[0])
+        first_recommendation(client, clickers[0], taught.model_version)
         first_after_s = scene.stages.elapsed
         with scene.stages.stage("tour", "Ask for users, guests and a new item, and click") as stage:
             tour = take_tour(client, clickers[0], items, time.monotonic)

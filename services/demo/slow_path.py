@@ -59,11 +59,12 @@ def land_and_account(spark: SparkSession, settings: Settings, published: dict[st
     return accounted
 
 
-def build_all_features(spark: SparkSession, settings: Settings, as_of: int, stages: Stages) -> None:
+def build_all_features(
+    spark: SparkSession, settings: Settings, store: FeatureStore, as_of: int, stages: Stages
+) -> None:
     """Build feature tables and examples as of the cut (ms), and write the newest features to the online store."""
     namespace, moment = settings.topics.namespace, as_datetime(as_of)
     with stages.stage("features", "Build features with Spark, join them with Feast, materialise") as stage:
-        store = FeatureStore(settings.store.under(settings.home), namespace)
         store.apply()
         written = build_features(spark, namespace, moment)
         written["examples"] = build_training_set(spark, namespace, store, ExampleSpec(), moment)

@@ -1,16 +1,19 @@
 """The demonstration's training: on the lake's snapshots, through the gate, to the champion."""
 
 import time
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from models.config import artifacts_url
 from models.gate import Evaluated, Verdict, judge
 from models.registry import Registry
-from models.training import TrainedModel, train
 from services.config import Settings
-from services.demo.stages import Stages
+from services.demo.stages import Stage
 from services.promotion import announce, promote
+
+if TYPE_CHECKING:
+    from models.training import TrainedModel
 
 _REASON = "a demonstration: the lake holds no later events of 500 users that the gate could compare models on"
 _PARTS = 3  # of training that take long enough to report how far they are
@@ -27,24 +30,24 @@ class Taught(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
 
 
-def teach(settings: Settings, cut: int, stages: Stages) -> Taught:
+def teach(settings: Settings, cut: int, stage: Stage) -> Taught:
     """Train on what happened before the cut (ms), register, ask the gate, promote and announce."""
-    model, lake = settings.model.under(settings.home), settings.lake.under(settings.home)
-    namespace = settings.topics.namespace
-    with stages.stage("train", "Train the sequence model and the ranker with TorchRec") as stage:
-        stage.expect(_PARTS * 100)
-        done: dict[str, int] = {}
+    model, namespace = settings.model.under(settings.home), settings.topics.namespace
+    stage.expect(_PARTS * 100)
+    done: dict[str, int] = {}
 
-        def progress(part: str, share: float) -> None:
-            stage.progress(int(100 * share) - done.get(part, 0))
-            done[part] = int(100 * share)
+    def progress(part: str, share: float) -> None:
+        stage.progress(int(100 * share) - done.get(part, 0))
+        done[part] = int(100 * share)
 
-        trained = train(model, lake, namespace, cut, progress)
-        registry = Registry(artifacts_url(model), namespace)
-        verdict = _verdict(registry, trained, model.seed)
-        champion = promote(registry, trained.version, verdict, _REASON, time.time_ns() // 1_000_000)
-        announce(settings.kafka, settings.topics, champion)
-        stage.say(f"model {trained.version}, gate: {verdict.sentence()}; promoted for a reason: {_REASON}")
+    from models.training import train  # noqa: PLC0415 - torch takes seconds to import, which only this thread waits for
+
+    trained = train(model, settings.lake.under(settings.home), namespace, cut, progress)
+    registry = Registry(artifacts_url(model), namespace)
+    verdict = _verdict(registry, trained, model.seed)
+    champion = promote(registry, trained.version, verdict, _REASON, time.time_ns() // 1_000_000)
+    announce(settings.kafka, settings.topics, champion)
+    stage.say(f"model {trained.version}, gate: {verdict.sentence()}; promoted for a reason: {_REASON}")
     return Taught(
         model_version=trained.version,
         seed=model.seed,
@@ -55,7 +58,7 @@ def teach(settings: Settings, cut: int, stages: Stages) -> Taught:
     )
 
 
-def _verdict(registry: Registry, trained: TrainedModel, seed: int) -> Verdict:
+def _verdict(registry: Registry, trained: "TrainedModel", seed: int) -> Verdict:
     """Ask the gate; nothing in the lake is later than the cut, so no user can be compared."""
     champion = registry.champion()
     before = None if champion is None else Evaluated(champion.model_version, trained.trained_until, {})

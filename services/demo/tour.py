@@ -14,6 +14,7 @@ _N = 10
 _NEW_ITEM = ItemId("demo-new-item")
 _NEW_ITEM_LIMIT_S = 10.0
 _CLICKS_TRIED = 5
+_CHAMPION_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,17 @@ def take_tour(client: ApiClient, user_id: UserId, items: dict[ItemId, ItemRecord
     return Tour(stops, _click(client, user_id, clock), new_item_ms)
 
 
-def first_recommendation(client: ApiClient, user_id: UserId) -> dict[str, Any]:
-    """Return the first personalised answer; raises NotFresh when it used no model or no history."""
-    answer = client.recommend(user_id=user_id, n=_N)
-    if answer["model_version"] is None or answer["fallbacks"]:
+def first_recommendation(client: ApiClient, user_id: UserId, model_version: str) -> dict[str, Any]:
+    """Return the first answer of the new champion; raises NotFresh when it does not come or is not personalised."""
+    started = time.monotonic()
+    while True:
+        answer = client.recommend(user_id=user_id, n=_N)
+        if answer["model_version"] == model_version:
+            break
+        if time.monotonic() - started > _CHAMPION_LIMIT_S:
+            raise NotFresh(f"the recommender did not take model {model_version!r} within {_CHAMPION_LIMIT_S:.0f} s")
+        time.sleep(0.05)
+    if answer["fallbacks"]:
         raise NotFresh(f"the first answer for user {user_id!r} is not personalised: {answer['fallbacks']}")
     return answer
 

@@ -1,9 +1,11 @@
 """The history updater with a real broker, Feast and Valkey: clicks arrive once, whatever happens around them."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
@@ -13,6 +15,7 @@ from features.history import event_of
 from features.online import Layout, SyncOnlineReader, UserState
 from features.store import FeatureStore
 from features.updater import HistoryUpdater, group_of, run_updater
+from features.valkey import start_valkey
 from streaming.config import KafkaSettings
 from streaming.consumer import ConsumerCounts, Received
 from streaming.events import Interaction, Kind
@@ -185,6 +188,29 @@ def test_no_click_is_lost_while_updaters_come_and_go(broker, store, namespace, r
     producer.close()
     for index, state in enumerate(reader.user_states(users)):
         assert state.history.items == [f"item-{number}" for number in range(index, 500, 8)]
+
+
+def test_clicks_wait_for_a_store_that_is_down(broker, namespace, tmp_path):
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    valkey = start_valkey(tmp_path, StoreSettings(), os.environ)
+    store = valkey.settings.under(tmp_path)
+    valkey.stop()
+    with running(broker, store, topics):
+        producer = EventProducer(broker, topics)
+        producer.publish([click(1, NOW)])
+        producer.close()
+        again = start_valkey(tmp_path, store.model_copy(update={"redis_url": None, "port": port_of(store)}), os.environ)
+        reader = SyncOnlineReader(store, namespace)
+        wait_until(lambda: items(reader) == ["item-1"])
+        reader.close()
+    again.stop()
+
+
+def port_of(store: StoreSettings) -> int:
+    port = urlsplit(store_url(store)).port
+    assert port is not None
+    return port
 
 
 def test_the_group_is_named_after_the_namespace(namespace):
