@@ -88,7 +88,7 @@ class FeatureStore:
     def materialise(self, spark: SparkSession, as_of: datetime) -> dict[str, int]:
         """Write every entity's newest feature row up to `as_of` into the online store; returns rows by view.
 
-        Feast's Spark engine would start Python workers that each import Feast (measured in the README); the rows are
+        Feast's Spark engine would start Python workers that each import Feast, which takes seconds; the rows are
         one per entity, so the driver writes them through Feast. They replace what is stored whatever its timestamp,
         since late events change the row of a day that was written before.
         """
