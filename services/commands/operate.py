@@ -18,12 +18,21 @@ class Data(StrEnum):
     SYNTHETIC = "synthetic"
 
 
+class KeyScope(StrEnum):
+    """What an API key allows."""
+
+    RECOMMEND = "recommend"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("demo")(demo)
     app.command("up")(up)
     app.command("doctor")(doctor)
     app.command("topics")(topics)
+    app.command("add-key")(add_key)
 
 
 def demo(
@@ -69,3 +78,21 @@ def topics(as_json: AsJson = False) -> None:
     settings = load_settings()
     created = ensure_topics(settings.kafka, settings.topics)
     show("Created", [{"topic": name} for name in created], as_json)
+
+
+def add_key(
+    name: Annotated[str, typer.Argument(help="Who holds the key.")],
+    scope: Annotated[list[KeyScope], typer.Option(help="What it allows; may be given several times.")],
+) -> None:
+    """Make an API key, add its hash to the key file and print it, once."""
+    from services.api.auth import Scope, new_key
+    from services.api.auth import add_key as add
+    from services.config import ConfigurationError, load_settings
+
+    settings = load_settings()
+    file = settings.serving.api_keys_file
+    if file is None:
+        raise ConfigurationError("no key file is set: set FLYWHEEL_SERVING__API_KEYS_FILE to where keys shall be kept")
+    key, entry = new_key(name, [Scope(one.value) for one in scope], settings.topics.namespace)
+    add(file, entry)
+    sys.stdout.write(f"{key}\n")

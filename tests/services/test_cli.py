@@ -103,3 +103,19 @@ def test_serving_beyond_this_machine_needs_keys(tmp_path: Path) -> None:
     done = run("serve", "collector", home=tmp_path, FLYWHEEL_SERVING__HOST="0.0.0.0")  # noqa: S104
     assert done.returncode == 2
     assert "FLYWHEEL_SERVING__API_KEYS_FILE" in sentence(done)
+
+
+def test_a_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    keys = {"FLYWHEEL_SERVING__API_KEYS_FILE": str(file)}
+    made = [run("add-key", name, "--scope", "write", home=tmp_path, **keys) for name in ("shop", "app")]
+    assert [done.returncode for done in made] == [0, 0]
+    kept = file.read_text()
+    assert all(done.stdout.strip() not in kept for done in made)
+    assert [entry["name"] for entry in json.loads(kept)["keys"]] == ["shop", "app"]
+
+
+def test_a_key_without_a_file_to_keep_it_is_refused(tmp_path: Path) -> None:
+    done = run("add-key", "shop", "--scope", "write", home=tmp_path)
+    assert done.returncode == 2
+    assert "FLYWHEEL_SERVING__API_KEYS_FILE" in sentence(done)
