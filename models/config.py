@@ -14,7 +14,7 @@ class RetrievalSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     length: int = Field(50, ge=1, le=1_000, description="newest interactions of a history that the model reads")
-    dim: int = Field(64, ge=4, multiple_of=4, description="width of embeddings and of the transformer")
+    dim: int = Field(32, ge=4, multiple_of=4, description="width of embeddings and of the transformer")
     heads: int = Field(2, ge=1, description="attention heads; must divide dim")
     blocks: int = Field(1, ge=1, description="transformer blocks")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout in training")
@@ -22,7 +22,7 @@ class RetrievalSettings(BaseModel):
     epochs: int = Field(6, ge=1, description="passes over the histories before the ranker's slice")
     refit_epochs: int = Field(2, ge=1, description="further passes over all histories up to the cut")
     batch_size: int = Field(64, ge=1, description="windows of histories in a step, over all processes")
-    learning_rate: float = Field(2e-3, gt=0, description="rate of the dense weights, Adam")
+    learning_rate: float = Field(5e-3, gt=0, description="rate of the dense weights, Adam")
     embedding_learning_rate: float = Field(0.1, gt=0, description="rate of the embedding rows, row-wise Adagrad")
     full_softmax_items: int = Field(20_000, ge=1, description="largest catalogue whose softmax runs over every item")
     sampled_negatives: int = Field(1_000, ge=1, description="uniform negatives a step in a larger catalogue")
@@ -34,12 +34,14 @@ class RankingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hidden: int = Field(32, ge=1, description="width of the hidden layers")
-    embedding_dim: int = Field(8, ge=4, multiple_of=4, description="width of a hashed feature's embedding")
+    embedding_dim: int = Field(4, ge=4, multiple_of=4, description="width of a hashed feature's embedding")
     buckets: int = Field(4_096, ge=2, description="rows of each hashed embedding table")
     epochs: int = Field(4, ge=1, description="passes over the training groups")
     batch_size: int = Field(64, ge=1, description="groups in a step, over all processes")
     learning_rate: float = Field(5e-3, gt=0, description="rate of the dense weights, Adam")
-    embedding_learning_rate: float = Field(0.02, gt=0, description="rate of the embedding rows, row-wise Adagrad")
+    embedding_learning_rate: float = Field(
+        3e-4, gt=0, description="rate of the embedding rows, row-wise Adagrad; small, or they learn the groups by heart"
+    )
     weight_decay: float = Field(0.01, ge=0, description="weight decay of the dense weights")
     stale_share: float = Field(
         1.0, ge=0, le=1, description="share of groups that are trained once more with a history that ends earlier"
@@ -52,6 +54,7 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     artifacts: str | None = Field(None, description="folder or fsspec URL of the model registry; unset = in home")
+    threads: int = Field(1, ge=1, description="CPU threads of a training process; more pay only on idle cores")
     seed: int = Field(7, ge=0, description="seed of everything random in training")
     neighbours: int = Field(400, ge=1, description="co-visited items kept per item")
     history_length: int = Field(200, ge=1, le=10_000, description="newest interactions that features are computed from")

@@ -21,7 +21,7 @@ from models.ranking_dataset import FirstStage, ranking_data
 from models.ranking_features import feature_names
 from models.ranking_training import train_ranker
 from models.retrieval_training import RetrievalTrainer
-from models.sharding import process_group
+from models.sharding import limited_threads, process_group
 from models.spec import ContentSpec, Lineage, ModelSpec, RankingSpec, RetrievalSpec
 
 Progress = Callable[[str, float], None]
@@ -51,7 +51,7 @@ def fit(data: TrainingData, settings: ModelSettings, lineage: Lineage, timer: Ti
 
     Runs on every process of the group that it joins, and gives each of them the whole result.
     """
-    with process_group():
+    with process_group(), limited_threads(settings.threads):
         return _fit(data, settings, lineage, timer)
 
 

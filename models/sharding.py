@@ -1,6 +1,8 @@
 """Training on sharded embeddings: the same code in one process, on N gloo processes and on N GPUs under torchrun."""
 
+import logging
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torchrec.distributed.comm import get_local_size
 from torchrec.distributed.model_parallel import DistributedModelParallel, get_default_sharders
-from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
+from torchrec.distributed.planner import EmbeddingShardingPlanner
+from torchrec.distributed.planner.storage_reservations import HeuristicalStorageReservation
+from torchrec.distributed.planner.types import KernelConfig, TopologyFactory, TrainerConfig
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
@@ -37,6 +42,17 @@ def process_group() -> Iterator[None]:
             yield
         finally:
             distributed.destroy_process_group()
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Let torch compute on so many CPU threads meanwhile; the number decides the order of sums, so the last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def backend() -> str:
@@ -69,11 +85,9 @@ class Sharded:
     def __init__(self, module: nn.Module, embeddings: nn.Module, rates: Rates) -> None:
         apply_optimizer_in_backward(RowWiseAdagrad, embeddings.parameters(), {"lr": rates.embedding})
         sharders = get_default_sharders()
-        topology = Topology(world_size=distributed.get_world_size(), compute_device=device().type)
-        plan = EmbeddingShardingPlanner(topology=topology).collective_plan(
-            module, sharders, distributed.GroupMember.WORLD
-        )
-        self._module = DistributedModelParallel(module, device=device(), plan=plan, sharders=sharders)
+        with _upstream_notices_muted():
+            plan = _planner(module, embeddings).collective_plan(module, sharders, distributed.GroupMember.WORLD)
+            self._module = DistributedModelParallel(module, device=device(), plan=plan, sharders=sharders)
         dense = dict(in_backward_optimizer_filter(self._module.named_parameters()))
         self._dense = torch.optim.AdamW(dense.values(), lr=rates.dense, weight_decay=rates.decay)
         self._optimizer = CombinedOptimizer(
@@ -87,14 +101,16 @@ class Sharded:
         self._module.train()
         self._set_rates(share)
         self._optimizer.zero_grad()
-        loss = self._module(batch)
+        with _upstream_notices_muted():
+            loss = self._module(batch)
         loss.backward()
         self._optimizer.step()
         return float(loss.detach())
 
     def weights(self) -> dict[str, Tensor]:
         """Return copies of all weights by name, put together from their shards, on the CPU; every process gets them."""
-        return {name: _whole(value) for name, value in self._module.state_dict().items()}
+        with _upstream_notices_muted():
+            return {name: _whole(value) for name, value in self._module.state_dict().items()}
 
     def _set_rates(self, share: float) -> None:
         for group in self._dense.param_groups:
@@ -126,6 +142,32 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str) 
     module.load_state_dict(
         {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     )
+
+
+def _planner(module: nn.Module, embeddings: nn.Module) -> EmbeddingShardingPlanner:
+    world = distributed.get_world_size()
+    topology = TopologyFactory.create_topology(
+        TrainerConfig(world_size=world, local_world_size=get_local_size(world)),
+        kernel_config=KernelConfig(compute_device=device().type),
+    )
+    sparse = {id(parameter) for parameter in embeddings.parameters()}
+    dense = sum(value.nbytes for value in module.parameters() if id(value) not in sparse)
+    reserved = HeuristicalStorageReservation(percentage=0.15, dense_tensor_estimate=dense)
+    return EmbeddingShardingPlanner(topology=topology, storage_reservation=reserved)
+
+
+@contextmanager
+def _upstream_notices_muted() -> Iterator[None]:
+    """Keep back what torch and TorchRec say about deprecated calls of their own; nobody here can act on it."""
+    logger = logging.getLogger("torch.fx._symbolic_trace")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _whole(value: Tensor | ShardedTensor) -> Tensor:
