@@ -17,25 +17,25 @@ ZONE = "Pacific/Auckland"
 """Tests with Spark run in a zone half a day from UTC, so that every time they expect also tests the zone."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home folder for the lake and Feast's registries."""
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lake(home: Path) -> LakeSettings:
     """The settings of a real lake."""
     return LakeSettings().under(home)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def store(valkey: StoreSettings, home: Path) -> StoreSettings:
     """The settings of a real online store, with a place for Feast's registry."""
     return valkey.under(home)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def spark(lake: LakeSettings, cache: Path) -> Iterator[SparkSession]:
     """The Spark session of all tests."""
     before = os.environ.get("TZ")
