@@ -127,7 +127,8 @@ def _mapped(path: Path, dtype: np.dtype[Scalar]) -> NDArray[Scalar]:
         raise CorruptArtifact(f"model table {path.name!r} cannot be read: {error}") from error
     if table.dtype != dtype:
         raise CorruptArtifact(f"model table {path.name!r} holds {table.dtype}, not {dtype}")
-    return table
+    # A plain view is mapped as well, but much faster to index than numpy's memmap class.
+    return np.asarray(table)
 
 
 def _npy(array: NDArray[np.generic]) -> bytes:

@@ -56,6 +56,15 @@ class Candidates:
     scores: Vector
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """What a query's history comes to: the sequence model's vector, None without a history, and its known rows."""
+
+    query: Query
+    user: Vector | None
+    recent: Recent
+
+
 NOTHING = Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
 
 
@@ -74,6 +83,7 @@ class Scorer:
             for name in NEIGHBOUR_TABLES
         }
         self._sources = Sources(self.spec.content, GrowingTable(artifact.floats("item_content")), neighbours)
+        self._last: _Reading | None = None
 
     @classmethod
     def load(cls, directory: Path) -> "Scorer":
@@ -107,18 +117,19 @@ class Scorer:
         self._sources.content.put(row, content)
         self._retrieval.vectors.put(row, self._retrieval.cold_vector(content))
         self._ranking.put(row, item)
+        self._last = None
         return row
 
     def retrieve(self, query: Query, k: int) -> Candidates:
         """Return the `k` items whose vectors fit the history best; nothing for an empty history."""
-        user = self._user_vector(query)
+        user = self._read(query).user
         if user is None:
             return NOTHING
         return Candidates(*self._retrieval.index.search(user, k))
 
     def co_visited(self, query: Query, k: int) -> Candidates:
         """Return up to `k` items that others went on to after the last 20 of the history."""
-        history = self._recent(query).rows[:-21:-1]
+        history = self._read(query).recent.rows[:-21:-1]
         weights = (1 / np.arange(1, len(history) + 1)).astype(np.float32)
         return Candidates(*self._sources.neighbours[WIDE].votes(history, weights).best(k))
 
@@ -140,17 +151,23 @@ class Scorer:
         if len(rows) == 0:
             return NOTHING.scores
         counts = popularity_counts(popularity, query.as_of, len(self._vocabulary))
-        user = self._user_vector(query)
-        if user is None:
+        read = self._read(query)
+        if read.user is None:
             return counts[30][rows].astype(np.float32)
         items = Shortlist(
             rows,
             self._ranking.interactions_total.take(rows),
             self._ranking.mean_value.take(rows),
-            self._retrieval.vectors.take(rows) @ user,
+            self._retrieval.vectors.take(rows) @ read.user,
         )
-        dense = dense_features(self._sources, self._recent(query), UserValues.of(query.user_features), items, counts)
+        dense = dense_features(self._sources, read.recent, UserValues.of(query.user_features), items, counts)
         return self._ranking.score(dense, rows, query.user_features)
+
+    def _read(self, query: Query) -> _Reading:
+        """Return what the query's history comes to; one request asks several times with the same object."""
+        if self._last is None or self._last.query is not query:
+            self._last = _Reading(query, self._user_vector(query), self._recent(query))
+        return self._last
 
     def _user_vector(self, query: Query) -> Vector | None:
         events = query.history.events[-self.spec.retrieval.length :]

@@ -46,8 +46,9 @@ class ServedRetrieval:
         return vector
 
     def user_vector(self, events: Sequence[HistoryEvent], rows: Sequence[ItemRow | None], as_of: int) -> Vector:
-        """Return float32[dim] for a history that is not empty."""
-        inputs = np.stack([self._unknown if row is None else self.vectors[row] for row in rows])
+        """Return float32[dim] for a history that is not empty; a row of None is an unknown item."""
+        known = np.array([-1 if row is None else row for row in rows], dtype=np.int64)
+        inputs = np.where((known >= 0)[:, None], self.vectors.take(np.maximum(known, 0)), self._unknown)
         times = np.array([event.happened_at for event in events], dtype=np.int64)
         inputs = inputs + self._gaps[gap_buckets(times, as_of)]
         inputs += self._kinds[[self._kind_rows[event.kind] for event in events]]

@@ -11,11 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
+from torch.distributed._shard.sharded_tensor.shard import Shard
+from torchrec import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.distributed.comm import get_local_size
+from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.model_parallel import DistributedModelParallel, get_default_sharders
 from torchrec.distributed.planner import EmbeddingShardingPlanner
 from torchrec.distributed.planner.storage_reservations import HeuristicalStorageReservation
-from torchrec.distributed.planner.types import KernelConfig, TopologyFactory, TrainerConfig
+from torchrec.distributed.planner.types import KernelConfig, ParameterConstraints, TopologyFactory, TrainerConfig
+from torchrec.distributed.types import ShardingType
+from torchrec.modules.embedding_configs import BaseEmbeddingConfig
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
@@ -83,11 +88,15 @@ class Sharded:
     """
 
     def __init__(self, module: nn.Module, embeddings: nn.Module, rates: Rates) -> None:
+        start = {name: value.detach().clone() for name, value in module.state_dict().items()}
         apply_optimizer_in_backward(RowWiseAdagrad, embeddings.parameters(), {"lr": rates.embedding})
         sharders = get_default_sharders()
         with _upstream_notices_muted():
             plan = _planner(module, embeddings).collective_plan(module, sharders, distributed.GroupMember.WORLD)
             self._module = DistributedModelParallel(module, device=device(), plan=plan, sharders=sharders)
+            # Sharded tables draw their rows anew, each process its own; all layouts are to start from the same ones.
+            for name, value in self._module.state_dict().items():
+                _put_shards(value, start[name])
         dense = dict(in_backward_optimizer_filter(self._module.named_parameters()))
         self._dense = torch.optim.AdamW(dense.values(), lr=rates.dense, weight_decay=rates.decay)
         self._optimizer = CombinedOptimizer(
@@ -146,14 +155,31 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str) 
 
 def _planner(module: nn.Module, embeddings: nn.Module) -> EmbeddingShardingPlanner:
     world = distributed.get_world_size()
+    local = get_local_size(world) if distributed.is_torchelastic_launched() else world
     topology = TopologyFactory.create_topology(
-        TrainerConfig(world_size=world, local_world_size=get_local_size(world)),
+        TrainerConfig(world_size=world, local_world_size=local),
         kernel_config=KernelConfig(compute_device=device().type),
     )
     sparse = {id(parameter) for parameter in embeddings.parameters()}
     dense = sum(value.nbytes for value in module.parameters() if id(value) not in sparse)
     reserved = HeuristicalStorageReservation(percentage=0.15, dense_tensor_estimate=dense)
-    return EmbeddingShardingPlanner(topology=topology, storage_reservation=reserved)
+    # Only fused kernels update their rows in the backward pass, and no data-parallel table has one.
+    fused = ParameterConstraints(
+        compute_kernels=[EmbeddingComputeKernel.FUSED.value],
+        sharding_types=[
+            kind.value for kind in (ShardingType.TABLE_WISE, ShardingType.COLUMN_WISE, ShardingType.ROW_WISE)
+        ],
+    )
+    tables = {config.name: fused for config in _tables(embeddings)}
+    return EmbeddingShardingPlanner(topology=topology, storage_reservation=reserved, constraints=tables)
+
+
+def _tables(embeddings: nn.Module) -> Iterator[BaseEmbeddingConfig]:
+    for module in embeddings.modules():
+        if isinstance(module, EmbeddingCollection):
+            yield from module.embedding_configs()
+        elif isinstance(module, EmbeddingBagCollection):
+            yield from module.embedding_bag_configs()
 
 
 @contextmanager
@@ -170,12 +196,22 @@ def _upstream_notices_muted() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _put_shards(value: Tensor | ShardedTensor, whole: Tensor) -> None:
+    if isinstance(value, ShardedTensor):
+        for shard in value.local_shards():
+            shard.tensor.detach().copy_(whole[_place(shard)])
+
+
+def _place(shard: Shard) -> tuple[slice, slice]:
+    (row, column), (rows, columns) = shard.metadata.shard_offsets, shard.metadata.shard_sizes
+    return slice(row, row + rows), slice(column, column + columns)
+
+
 def _whole(value: Tensor | ShardedTensor) -> Tensor:
     if not isinstance(value, ShardedTensor):
         return value.detach().cpu().clone()
     whole = torch.zeros(value.size(), device=device())
     for shard in value.local_shards():
-        (row, column), (rows, columns) = shard.metadata.shard_offsets, shard.metadata.shard_sizes
-        whole[row : row + rows, column : column + columns] = shard.tensor.detach()
+        whole[_place(shard)] = shard.tensor.detach()
     distributed.all_reduce(whole)
     return whole.cpu()

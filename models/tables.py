@@ -19,12 +19,6 @@ class GrowingTable(Generic[Scalar]):
     def __len__(self) -> int:
         return self._size
 
-    def __getitem__(self, row: int) -> NDArray[Scalar]:
-        """Return one row."""
-        trained = len(self._trained)
-        values: NDArray[Scalar] = self._trained[row] if row < trained else self._added[row - trained]
-        return values
-
     @property
     def trained(self) -> NDArray[Scalar]:
         """The rows that came with the artifact."""
