@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from streaming.errors import FlywheelError
 
@@ -26,6 +26,12 @@ class RetrievalSettings(BaseModel):
     embedding_learning_rate: float = Field(0.1, gt=0, description="rate of the embedding rows, row-wise Adagrad")
     full_softmax_items: int = Field(20_000, ge=1, description="largest catalogue whose softmax runs over every item")
     sampled_negatives: int = Field(1_000, ge=1, description="uniform negatives a step in a larger catalogue")
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"heads must divide dim, and {self.heads} does not divide {self.dim}")
+        return self
 
 
 class RankingSettings(BaseModel):
