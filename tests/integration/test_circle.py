@@ -1,54 +1,26 @@
 """The whole circle for real, on a small world: every part, and clicks that change slates."""
 
-import os
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
+from pathlib import Path
 
 import msgspec
 import pytest
-from rich.console import Console
 
-from models.config import ModelSettings, RankingSettings, RetrievalSettings
-from services.config import Settings
-from services.demo.plan import Plan
 from services.demo.report import Report
-from services.demo.run import Scene, turn
-from services.demo.stages import Stages
-from services.demo.world import Replayed
-from services.stack import Stack
 from streaming.config import KafkaSettings
-from streaming.namespace import Namespace
-from streaming.replay import Shift
-from streaming.synthetic import World, WorldSpec
 
-WORLD = WorldSpec(users=120, items=80, categories=8, days=60, mean_events=25, seed=3)
+SCRIPT = Path(__file__).with_name("small_circle.py")
 
 
 @pytest.fixture(scope="module")
-def report(broker: KafkaSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Report]:
+def report(broker: KafkaSettings, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """One turn of the circle; what it measured."""
-    print("seed of the world", WORLD.seed)  # noqa: T201
     home = tmp_path_factory.mktemp("circle")
-    world = World(WORLD)
-    train, test = world.data.split(0.9)
-    replayed = Replayed(world.data, train, test, world.probabilities)
-    now = time.time_ns() // 1_000_000
-    quick = ModelSettings(
-        retrieval=RetrievalSettings(epochs=1, refit_epochs=1, dim=16), ranking=RankingSettings(epochs=1)
-    )
-    namespace = Namespace(f"circle{os.getpid()}")
-    settings = Settings(home=home, namespace=namespace, kafka=broker, model=quick)
-    scene = Scene(
-        replayed,
-        Shift.before(replayed.cut, now),
-        Plan(namespace=namespace, data="synthetic", now=now),
-        home,
-        Stages(Console(stderr=True)),
-    )
-    with Stack(settings, os.environ, lambda _: None) as stack, ThreadPoolExecutor(1) as pool:
-        measured, _ = turn(scene, stack, os.environ, pool)
-        yield measured
+    command = [sys.executable, str(SCRIPT), str(broker.bootstrap_servers), str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return msgspec.json.decode((home / "report.json").read_bytes(), type=Report)
 
 
 def test_every_published_event_is_accounted_for(report: Report) -> None:
