@@ -65,6 +65,10 @@ def consume(
     counts = counts if counts is not None else ConsumerCounts()
     consumer = _connect(kafka, spec)
     try:
+        # kafka-python joins before it has asked about its topics, assigns nothing, and joins again at the next answer;
+        # an answer that was under way to an older question leaves it idle until `metadata_max_age_ms`.
+        for topic in spec.topics:
+            consumer.partitions_for_topic(topic)
         consumer.subscribe(topics=list(spec.topics), listener=_LogRebalance())
         while not stop.is_set():
             received = _decoded(consumer.poll(timeout_ms=spec.poll_ms, max_records=spec.max_records), counts)
@@ -122,6 +126,7 @@ def _connect(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
             heartbeat_interval_ms=3_000,
             bootstrap_timeout_ms=5_000,
             reconnect_backoff_max_ms=1_000,
+            metadata_max_age_ms=10_000,
             allow_auto_create_topics=False,
         )
     except KafkaError as error:

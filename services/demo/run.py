@@ -30,6 +30,7 @@ from services.demo.world import Replayed, load_world
 from services.endpoints import Endpoints
 from services.home import held
 from services.stack import Stack, Started
+from streaming.errors import FlywheelError
 from streaming.events import Event
 from streaming.ids import UserId
 from streaming.lag import lag
@@ -37,6 +38,12 @@ from streaming.producer import EventProducer
 from streaming.replay import Replay, Shift
 
 _CLICKS = 50
+_LAG_POLL_S = 0.2
+_STALLED_S = 60
+
+
+class HistoriesStalled(FlywheelError):
+    """The history updater does not get on with what was published."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +142,18 @@ def _publish(scene: Scene, settings: Settings) -> dict[str, int]:
 
 
 def _await_histories(stack: Stack, settings: Settings) -> None:
-    """Wait until the history updater has read what was published; raises ChildDied when it ended instead."""
-    group = group_of(settings.topics.namespace)
-    while lag(settings.kafka, settings.topics.interactions, group) > 0:
+    """Wait until the history updater has read what was published.
+
+    Raises ChildDied when it ended instead, HistoriesStalled when it no longer gets on.
+    """
+    group, behind, moved = group_of(settings.topics.namespace), -1, time.monotonic()
+    while (now_behind := lag(settings.kafka, settings.topics.interactions, group)) > 0:
         stack.check()
-        time.sleep(0.2)
+        if now_behind != behind:
+            behind, moved = now_behind, time.monotonic()
+        if time.monotonic() - moved > _STALLED_S:
+            raise HistoriesStalled(f"the history updater has read nothing for {_STALLED_S} s and is {behind:,} behind")
+        time.sleep(_LAG_POLL_S)
 
 
 def _measure(scene: Scene, endpoints: Endpoints, settings: Settings, taught: Taught) -> Served:

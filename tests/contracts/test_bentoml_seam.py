@@ -6,8 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from _bentoml_sdk import Service
+from waiting import wait_until
 
 from features.config import StoreSettings, store_url
 from streaming.config import KafkaSettings
@@ -48,7 +48,8 @@ def serving(name: str, folder: Path, variables: dict[str, str]) -> Iterator[Serv
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
             server = Server(client, process, log)
-            wait_until(lambda: is_ready(server), server)
+            wait_until(lambda: process.poll() is not None or is_ready(server), 60, log.read_text)
+            assert process.poll() is None, log.read_text()
             yield server
     finally:
         process.send_signal(signal.SIGTERM)
@@ -60,14 +61,6 @@ def is_ready(server: Server) -> bool:
         return server.client.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def wait_until(condition: Callable[[], bool], server: Server, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert server.process.poll() is None, server.log.read_text()
-        assert time.monotonic() < deadline, server.log.read_text()
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@
 
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
+from waiting import wait_until
 
 from features.config import StoreSettings, store_url
 from features.history import event_of
@@ -66,13 +66,6 @@ def updater(reader: SyncOnlineReader, features: FeatureStore) -> HistoryUpdater:
 
 def items(reader: SyncOnlineReader, user: UserId = USER) -> list[str]:
     return list(reader.user_states([user])[0].history.items)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
 
 
 def test_two_clicks_in_one_millisecond_are_both_in_the_store(updater, reader):

@@ -1,5 +1,6 @@
 """Turns the circle once on a small world and writes the report: a process of its own, as Spark has one session each."""
 
+import faulthandler
 import os
 import sys
 import time
@@ -10,6 +11,7 @@ import msgspec
 from rich.console import Console
 
 from models.config import ModelSettings, RankingSettings, RetrievalSettings
+from models.threads import wait_passively
 from services.config import Settings
 from services.demo.plan import Plan
 from services.demo.run import Scene, turn
@@ -25,6 +27,8 @@ WORLD = WorldSpec(users=120, items=80, categories=8, days=60, mean_events=25, se
 
 def main(bootstrap_servers: str, home: Path) -> None:
     """Turn the circle on a running broker; everything else lives under `home`."""
+    wait_passively(os.environ)
+    faulthandler.dump_traceback_later(420, exit=True)  # a hang names its place
     world = World(WORLD)
     train, test = world.data.split(0.9)
     replayed = Replayed(world.data, train, test, world.probabilities)

@@ -18,8 +18,10 @@ def report(broker: KafkaSettings, tmp_path_factory: pytest.TempPathFactory) -> R
     """One turn of the circle; what it measured."""
     home = tmp_path_factory.mktemp("circle")
     command = [sys.executable, str(SCRIPT), str(broker.bootstrap_servers), str(home)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    printed = home / "printed"
+    with printed.open("w") as output:
+        done = subprocess.run(command, stdout=output, stderr=output, timeout=480, check=False)
+    assert done.returncode == 0, printed.read_text()[-6000:]
     return msgspec.json.decode((home / "report.json").read_bytes(), type=Report)
 
 

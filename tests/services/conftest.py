@@ -64,18 +64,6 @@ def served(application: Application) -> Iterator[httpx.Client]:
         thread.join()
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s")
-        time.sleep(0.02)
-
-
 @dataclass(frozen=True)
 class World:
     """Users who mostly stay with one genre: item i is of genre i % 3, as user u is. The last events are recent."""
@@ -102,12 +90,6 @@ def bentoml_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def serve() -> Serve:
     """Serve an application for the length of a with block."""
     return served
-
-
-@pytest.fixture(scope="session")
-def eventually() -> Callable[..., Any]:
-    """Wait until a condition holds."""
-    return until
 
 
 @pytest.fixture(scope="session")

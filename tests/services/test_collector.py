@@ -10,6 +10,7 @@ import httpx
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
+from waiting import wait_until
 
 from services.collector import build_collector
 from services.config import Settings
@@ -32,13 +33,11 @@ def settings_for(kafka: KafkaSettings, **serving: Any) -> Settings:
 
 @pytest.fixture(scope="module")
 def client(
-    broker: KafkaSettings,
-    serve: Callable[[Any], AbstractContextManager[httpx.Client]],
-    eventually: Callable[..., Any],
+    broker: KafkaSettings, serve: Callable[[Any], AbstractContextManager[httpx.Client]]
 ) -> Iterator[httpx.Client]:
     ensure_topics(broker, TOPICS)
     with serve(build_collector(settings_for(broker), CollectorRegistry())) as client:
-        eventually(lambda: client.get("/readyz").status_code == 200)
+        wait_until(lambda: client.get("/readyz").status_code == 200)
         yield client
 
 
@@ -105,9 +104,7 @@ def test_ids_may_hold_any_character(client: httpx.Client, broker: KafkaSettings,
     assert (event.user_id, event.item_id) == (text, text)
 
 
-def test_an_item_is_upserted_and_removed_with_a_tombstone(
-    client: httpx.Client, broker: KafkaSettings, eventually: Callable[..., Any]
-) -> None:
+def test_an_item_is_upserted_and_removed_with_a_tombstone(client: httpx.Client, broker: KafkaSettings) -> None:
     item = {"item_id": "Größe 42/ü", "title": "Boots", "categories": ["shoes"], "attributes": {"weight": 1.5}}
     added = client.post("/v1/items", json=item)
     event = find(broker, TOPICS.items, added.json()["results"][0]["event_id"])
@@ -116,7 +113,7 @@ def test_an_item_is_upserted_and_removed_with_a_tombstone(
     removed = client.delete("/v1/items/Gr%C3%B6%C3%9Fe%2042%2F%C3%BC")
     assert removed.status_code == 200
     key = "Größe 42/ü".encode()
-    mine = eventually(lambda: [record for record in records(broker, TOPICS.items) if record.key == key][2:])
+    mine = wait_until(lambda: [record for record in records(broker, TOPICS.items) if record.key == key][2:])
     assert mine[0].value is None
     assert isinstance(find(broker, TOPICS.items, removed.json()["results"][0]["event_id"]), ItemRemoved)
 

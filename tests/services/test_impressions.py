@@ -1,8 +1,5 @@
 """Impressions: sent in the background, kept within a bound while Kafka is away, and always accounted for."""
 
-from collections.abc import Callable
-from typing import Any
-
 from prometheus_client import CollectorRegistry
 
 from services.metrics import ImpressionMetrics
@@ -40,9 +37,7 @@ def test_without_a_broker_the_queue_is_bounded_and_what_does_not_fit_is_counted_
     log.stop(20)
 
 
-def test_what_was_offered_before_the_end_is_sent(
-    broker: KafkaSettings, namespace: Namespace, eventually: Callable[..., Any]
-) -> None:
+def test_what_was_offered_before_the_end_is_sent(broker: KafkaSettings, namespace: Namespace) -> None:
     topics = Topics(namespace)
     ensure_topics(broker, topics)
     registry = CollectorRegistry()

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 from prometheus_client import CollectorRegistry
+from waiting import wait_until
 
 from features.config import StoreSettings
 from services.collector import build_collector
@@ -27,7 +28,6 @@ def test_while_kafka_is_away_slates_are_answered_and_events_refused_and_both_rec
     valkey: StoreSettings,
     namespace: Namespace,
     serve: Serve,
-    eventually: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
     kafka = KafkaSettings(port=choose_port(None, "a test"), partitions=1)
@@ -52,31 +52,31 @@ def test_while_kafka_is_away_slates_are_answered_and_events_refused_and_both_rec
                 return answer.json()
 
             click = {"user_id": "u1", "item_id": "i1", "kind": "click"}
-            eventually(lambda: collector.get("/readyz").status_code == 200)
-            eventually(lambda: recommender.get("/readyz").status_code == 200)
+            wait_until(lambda: collector.get("/readyz").status_code == 200)
+            wait_until(lambda: recommender.get("/readyz").status_code == 200)
             assert send("/v1/items", items=[{"item_id": f"i{number}"} for number in range(5)]) == 200
             assert send("/v1/events", **click) == 200
-            eventually(lambda: len(ask()["slate"]) == 5, 5)
-            sent = eventually(lambda: metrics.get_sample_value("flywheel_impressions_total", {"status": "sent"}))
+            wait_until(lambda: len(ask()["slate"]) == 5, 5)
+            sent = wait_until(lambda: metrics.get_sample_value("flywheel_impressions_total", {"status": "sent"}))
 
             running.stop()
             refused = collector.post("/v1/events", json=click)
             assert refused.status_code == 503
             assert int(refused.headers["retry-after"]) > 0
-            eventually(lambda: collector.get("/readyz").status_code == 503)
+            wait_until(lambda: collector.get("/readyz").status_code == 503)
             assert send("/v1/events", **click) == 503
             for _ in range(20):
                 assert len(ask()["slate"]) == 5
 
             running = start_broker(tmp_path, kafka, cache, os.environ)
-            eventually(lambda: send("/v1/events", **click) == 200)
+            wait_until(lambda: send("/v1/events", **click) == 200)
             assert collector.get("/readyz").status_code == 200
-            eventually(
+            wait_until(
                 lambda: metrics.get_sample_value("flywheel_impressions_total", {"status": "sent"}) >= sent + 20, 60
             )
             assert metrics.get_sample_value("flywheel_impressions_total", {"status": "lost"}) is None
             assert send("/v1/items", item_id="later", categories=["after"]) == 200
-            eventually(
+            wait_until(
                 lambda: recommender.post("/v1/recommend", json={"user_id": "u", "categories": ["after"]}).json()[
                     "slate"
                 ]

@@ -23,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from waiting import wait_until
 
 from features.config import StoreSettings
 from features.updater import run_updater
@@ -39,7 +40,6 @@ from streaming.topics import ensure_topics
 
 NAMESPACE = "servingtest"
 Serve = Callable[[Any], AbstractContextManager[httpx.Client]]
-Eventually = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ def settings(broker: KafkaSettings, valkey: StoreSettings, tmp_path_factory: pyt
 
 
 @pytest.fixture(scope="module")
-def circle(
-    settings: Settings, world: Any, artifact: tuple[Path, str], serve: Serve, eventually: Eventually
-) -> Iterator[Circle]:
+def circle(settings: Settings, world: Any, artifact: tuple[Path, str], serve: Serve) -> Iterator[Circle]:
     ensure_topics(settings.kafka, settings.topics)
     producer = EventProducer(settings.kafka, settings.topics)
     producer.publish([*world.items, *world.interactions])
@@ -95,9 +93,9 @@ def circle(
             serve(build_collector(settings, CollectorRegistry())) as collector,
         ):
             one = Circle(settings, recommender, collector, metrics, version)
-            eventually(lambda: recommender.get("/readyz").status_code == 200, 60)
-            eventually(lambda: collector.get("/readyz").status_code == 200)
-            eventually(lambda: set(world.history("u39")).isdisjoint(one.shown(user_id="u39", n=60)), 60)
+            wait_until(lambda: recommender.get("/readyz").status_code == 200, 60)
+            wait_until(lambda: collector.get("/readyz").status_code == 200)
+            wait_until(lambda: set(world.history("u39")).isdisjoint(one.shown(user_id="u39", n=60)), 60)
             yield one
     finally:
         stop.set()
@@ -161,7 +159,7 @@ def test_categories_and_exclusions_hold(circle: Circle) -> None:
     assert set(others).isdisjoint(dramas)
 
 
-def test_a_click_changes_the_next_slate(circle: Circle, eventually: Eventually) -> None:
+def test_a_click_changes_the_next_slate(circle: Circle) -> None:
     before = circle.recommend(user_id="u5", n=10, surface="probe")
     first = before["slate"][0]["item_id"]
     assert circle.shown(user_id="u5", n=10, surface="probe") == [item["item_id"] for item in before["slate"]]
@@ -174,26 +172,26 @@ def test_a_click_changes_the_next_slate(circle: Circle, eventually: Eventually) 
         position=0,
         surface="probe",
     )
-    after = eventually(
+    after = wait_until(
         lambda: [shown] if first not in (shown := circle.shown(user_id="u5", n=10, surface="probe")) else 0
     )
     assert after != [[item["item_id"] for item in before["slate"]]]
 
 
-def test_a_new_item_is_recommendable_and_a_removed_one_is_not(circle: Circle, eventually: Eventually) -> None:
+def test_a_new_item_is_recommendable_and_a_removed_one_is_not(circle: Circle) -> None:
     circle.send("/v1/items", item_id="brand new", title="New", categories=["novelty"], attributes={"year": 2026})
-    eventually(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == ["brand new"], 5)
+    wait_until(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == ["brand new"], 5)
     [item] = circle.recommend(user_id="u6", n=5, categories=["novelty"])["slate"]
     assert item["source"] in ("new", "sequence")  # by its content vector the sequence model can find it too
     # A slot of every slate on the home surface is kept for items that the model was not trained on.
     assert "brand new" in circle.shown(user_id="u6", n=10)
     assert len(circle.recommender.post("/v1/similar", json={"item_id": "brand new", "n": 5}).json()["slate"]) == 5
     circle.send("/v1/items", item_id="brand new", categories=["novelty"], hidden=True)
-    eventually(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == [], 5)
+    wait_until(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == [], 5)
     circle.send("/v1/items", item_id="brand new", categories=["novelty"])
-    eventually(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == ["brand new"], 5)
+    wait_until(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == ["brand new"], 5)
     assert circle.collector.delete("/v1/items/brand%20new").status_code == 200
-    eventually(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == [], 5)
+    wait_until(lambda: circle.shown(user_id="u6", n=5, categories=["novelty"]) == [], 5)
     assert circle.recommender.post("/v1/similar", json={"item_id": "brand new"}).status_code == 404
 
 
@@ -207,9 +205,9 @@ def test_similar_items_are_full_and_leave_the_item_out(circle: Circle) -> None:
     assert genres.count(0) >= 4
 
 
-def test_what_was_shown_is_logged_with_its_probabilities(circle: Circle, world: Any, eventually: Eventually) -> None:
+def test_what_was_shown_is_logged_with_its_probabilities(circle: Circle, world: Any) -> None:
     answer = circle.recommend(user_id="u7", n=10, context={"device": "phone"})
-    [logged] = eventually(lambda: [one for one in impressions(circle.settings) if one.event_id == answer["request_id"]])
+    [logged] = wait_until(lambda: [one for one in impressions(circle.settings) if one.event_id == answer["request_id"]])
     assert logged.user_id == "u7"
     assert (logged.surface, logged.model_version) == ("home", circle.model_version)
     assert [item.item_id for item in logged.slate] == [item["item_id"] for item in answer["slate"]]
@@ -329,7 +327,7 @@ def test_whatever_the_document_allows_or_not_the_answer_is_one_it_lists(circle: 
 
 
 def test_another_champion_takes_over_without_a_failed_request(
-    circle: Circle, world: Any, artifact: tuple[Path, str], tmp_path: Path, eventually: Eventually
+    circle: Circle, world: Any, artifact: tuple[Path, str], tmp_path: Path
 ) -> None:
     """A rollback to the first model follows; a broken champion leaves the one that answers in place."""
     folder, version = artifact
@@ -366,11 +364,9 @@ def test_the_metrics_tell_requests_stages_fallbacks_and_the_model(circle: Circle
     assert value("flywheel_tail_lag_seconds", {"topic": circle.settings.topics.items}) >= 0
 
 
-def test_without_a_model_everybody_gets_popular_items(
-    circle: Circle, serve: Serve, eventually: Eventually, tmp_path: Path
-) -> None:
+def test_without_a_model_everybody_gets_popular_items(circle: Circle, serve: Serve, tmp_path: Path) -> None:
     with serve(build_recommender(circle.settings.model_copy(update={"home": tmp_path}), CollectorRegistry())) as client:
-        eventually(lambda: client.get("/readyz").status_code == 200)
+        wait_until(lambda: client.get("/readyz").status_code == 200)
         answer = client.post("/v1/recommend", json={"user_id": "u1", "n": 10}).json()
         assert answer["model_version"] is None
         assert answer["fallbacks"] == ["no_model"]
@@ -380,11 +376,11 @@ def test_without_a_model_everybody_gets_popular_items(
         assert similar["fallbacks"] == ["no_model"]
 
 
-def test_with_the_store_down_a_session_still_counts(circle: Circle, serve: Serve, eventually: Eventually) -> None:
+def test_with_the_store_down_a_session_still_counts(circle: Circle, serve: Serve) -> None:
     nowhere = circle.settings.store.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     away = circle.settings.model_copy(update={"store": StoreSettings.model_validate(nowhere.model_dump())})
     with serve(build_recommender(away, CollectorRegistry())) as client:
-        eventually(lambda: client.get("/readyz").status_code == 200)
+        wait_until(lambda: client.get("/readyz").status_code == 200)
         alone = client.post("/v1/recommend", json={"user_id": "u1", "n": 10, "surface": "probe"}).json()
         assert alone["fallbacks"] == ["store_unavailable", "no_history"]
         assert len(alone["slate"]) == 10
@@ -398,11 +394,11 @@ def test_with_the_store_down_a_session_still_counts(circle: Circle, serve: Serve
         assert client.post(f"/v1/evaluations/{evaluation}/recommend", json=steps).status_code == 503
 
 
-def test_an_item_outside_its_window_is_not_shown(circle: Circle, world: Any, eventually: Eventually) -> None:
+def test_an_item_outside_its_window_is_not_shown(circle: Circle, world: Any) -> None:
     item: ItemUpserted = world.items[0]
     later = world.now + 3_600_000
     for item_id, window in (("early", {"available_from": later}), ("late", {"available_until": world.now})):
         circle.send("/v1/items", item_id=item_id, categories=["windowed", *item.categories], **window)
     circle.send("/v1/items", item_id="inside", categories=["windowed"], available_until=later)
-    eventually(lambda: circle.shown(user_id="u6", n=5, categories=["windowed"]) == ["inside"], 5)
+    wait_until(lambda: circle.shown(user_id="u6", n=5, categories=["windowed"]) == ["inside"], 5)
     assert circle.collector.delete("/v1/items/inside").status_code == 200

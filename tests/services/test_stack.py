@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import psutil
 import pytest
 from kafka.admin import KafkaAdminClient
 from pydantic import SecretStr
+from waiting import wait_until
 
 from features.config import StoreSettings
 from services.config import Settings, load_settings
@@ -36,13 +36,6 @@ def _environ(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "FLYWHEEL_HOME": str(home), **more}
 
 
-def _wait_until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds:.0f} s"
-        time.sleep(0.05)
-
-
 def _runs(process: psutil.Process) -> bool:
     try:
         return process.status() != psutil.STATUS_ZOMBIE
@@ -57,9 +50,7 @@ def _up(home: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process
     with output.open("w") as file:
         process = subprocess.Popen([*_FLYWHEEL, "up"], env=_environ(home), stderr=file, stdout=file, text=True)
     try:
-        _wait_until(
-            lambda: "ready after" in output.read_text() or process.poll() is not None, "`flywheel up`", seconds=180
-        )
+        wait_until(lambda: "ready after" in output.read_text() or process.poll() is not None, 180, output.read_text)
         assert process.poll() is None, output.read_text()
         yield process, psutil.Process(process.pid).children(recursive=True), output.read_text
     finally:
@@ -84,7 +75,7 @@ def test_up_serves_refuses_a_second_one_and_dies_as_a_whole(tmp_path: Path) -> N
         assert "Traceback" not in second.stderr
 
         process.kill()
-        _wait_until(lambda: not any(_runs(part) for part in parts), "the end of all parts")
+        wait_until(lambda: not any(_runs(part) for part in parts), otherwise=lambda: "some parts still run")
 
     # The same home again, right after the kill: nothing of the first run may stand in the way.
     with _up(home) as (process, parts, printed):

@@ -48,6 +48,15 @@ class Collected:
             self._stop.set()
 
 
+def test_a_member_that_joins_has_its_partitions_at_once(
+    broker: KafkaSettings, topics: Topics, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = ConsumerSpec(topics=[topics.interactions], group=f"{topics.namespace}.once")
+    stop = threading.Event()
+    consume(broker, spec, Collected(100, stop), stop)
+    assert "No partition metadata" not in caplog.text
+
+
 def test_a_group_reads_every_event_once_and_continues_where_it_committed(broker: KafkaSettings, topics: Topics) -> None:
     spec = ConsumerSpec(topics=[topics.interactions], group=f"{topics.namespace}.test")
     stop = threading.Event()

@@ -3,13 +3,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from waiting import wait_until
 
 from streaming.embedded.process import ChildDied, ChildNotReady, ChildProcess, Command, StillRunning
 
@@ -18,13 +17,6 @@ def _command(tmp_path: Path, code: str) -> Command:
     return Command(
         name="part", argv=[sys.executable, "-u", "-c", code], environ=os.environ, log=tmp_path / "logs" / "part.log"
     )
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true within 20 s"
-        time.sleep(0.02)
 
 
 def _gone(pid: int) -> bool:
@@ -55,7 +47,7 @@ def test_a_crash_is_reported_with_the_end_of_the_log_of_this_run(tmp_path: Path)
 def test_a_killed_child_is_reported_by_its_signal(tmp_path: Path) -> None:
     with ChildProcess.start(_command(tmp_path, "import time; time.sleep(60)")) as child:
         os.kill(child.pid, signal.SIGKILL)
-        _wait_until(lambda: not child.running)
+        wait_until(lambda: not child.running)
         with pytest.raises(ChildDied, match="part was killed by SIGKILL"):
             child.check()
 
@@ -85,7 +77,7 @@ time.sleep(60)
 """
     child = ChildProcess.launch(_command(tmp_path, code), lambda: pid_file.exists() and bool(pid_file.read_text()), 20)
     child.stop(timeout_s=0.2)
-    _wait_until(lambda: _gone(int(pid_file.read_text())))
+    wait_until(lambda: _gone(int(pid_file.read_text())))
     assert not child.running
     child.stop()
 
@@ -106,7 +98,7 @@ time.sleep(60)
         pid = int(parent.stdout.readline())
         assert psutil.pid_exists(pid)
         parent.kill()
-    _wait_until(lambda: _gone(pid))
+    wait_until(lambda: _gone(pid))
 
 
 def test_two_runs_never_work_on_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
