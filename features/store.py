@@ -126,9 +126,7 @@ class FeatureStore:
         return int(newest.num_rows)
 
     def _connect(self, *, skip_dedup: bool) -> Any:
-        with _without_torch():
-            feast = importlib.import_module("feast")
-            config = importlib.import_module("feast.repo_config")
+        feast, config = load_feast()
         return feast.FeatureStore(
             config=config.RepoConfig(
                 project=feast_project(self._namespace),
@@ -143,6 +141,12 @@ class FeatureStore:
                 entity_key_serialization_version=3,
             )
         )
+
+
+def load_feast() -> tuple[Any, Any]:
+    """Import Feast, which takes seconds, and return it with its module of settings."""
+    with _without_torch():
+        return importlib.import_module("feast"), importlib.import_module("feast.repo_config")
 
 
 @contextmanager

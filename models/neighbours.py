@@ -16,19 +16,16 @@ class Votes:
     rows: NDArray[np.int32]
     weights: Weights
 
-    def on(self, slots: NDArray[np.int32], count: int) -> Weights:
-        """Return the sum of votes per slot, float32[count]; `slots` holds each row's slot, or -1 for none."""
-        at = slots[self.rows]
-        hit = at >= 0
-        return np.bincount(at[hit], self.weights[hit], minlength=count).astype(np.float32)
+    def on(self, slots: NDArray[np.int64], count: int) -> Weights:
+        """Return the sum of votes per slot, float32[count]; `slots` holds each row's slot, or `count` for none."""
+        return np.bincount(slots[self.rows], self.weights, minlength=count + 1)[:count].astype(np.float32)
 
     def best(self, k: int) -> tuple[Rows, Weights]:
         """Return up to `k` rows with the largest sums, best first, ties by row; no row with a sum of 0."""
-        rows, at = np.unique(self.rows, return_inverse=True)
-        sums = np.bincount(at, self.weights, minlength=len(rows)).astype(np.float32)
-        order = np.argsort(-sums, kind="stable")[:k]
-        order = order[sums[order] > 0]
-        return rows[order].astype(np.int64), sums[order]
+        sums = np.bincount(self.rows, self.weights).astype(np.float32)
+        rows = np.flatnonzero(sums)
+        order = rows[np.argsort(-sums[rows], kind="stable")[:k]]
+        return order, sums[order]
 
 
 @dataclass(frozen=True)

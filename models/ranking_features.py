@@ -145,7 +145,7 @@ def _popularity(popularity: Mapping[int, NDArray[np.int64]], rows: Rows) -> list
 
 
 def _co_visits(sources: Sources, recent: Recent, rows: Rows) -> list[Vector]:
-    slots = np.full(len(sources.content), -1, dtype=np.int32)
+    slots = np.full(len(sources.content), len(rows), dtype=np.int64)
     slots[rows] = np.arange(len(rows), dtype=np.int32)
 
     def votes(table: str, last: int, decays: bool) -> Vector:

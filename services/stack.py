@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
@@ -73,6 +73,7 @@ class Stack:
         self._held = ExitStack()
         self._stores: list[ChildProcess] = []
         self._services: list[ChildProcess] = []
+        self._launched: list[_Service] = []
 
     def __enter__(self) -> Self:
         """Hold the home; raises HomeUnusable or AlreadyRunning."""
@@ -102,6 +103,12 @@ class Stack:
 
         Raises a FlywheelError that says what is wrong.
         """
+        self.launch_http()
+        self.launch_updater()
+        return self.await_services()
+
+    def launch_http(self) -> None:
+        """Start recommender and collector without waiting; raises a FlywheelError that says what is wrong."""
         with self._explained():
             serving = self.settings.serving
             ports = {
@@ -110,14 +117,23 @@ class Stack:
             }
             self.settings = self.settings.model_copy(update={"serving": serving.model_copy(update=ports)})
             host = _EVERYWHERE.get(serving.host, serving.host)
-            recommender, collector = (_url(host, port) for port in ports.values())
-            waiting = [
-                self._start_http("recommender", host, ports["recommender_port"], recommender),
-                self._start_http("collector", host, ports["collector_port"], collector),
-                self._start_updater(),
-            ]
-            self._await_all(waiting)
-            return self._write_endpoints(recommender, collector)
+            for name, port in zip(("recommender", "collector"), ports.values(), strict=True):
+                self._launched.append(self._start_http(name, host, port, _url(host, port)))
+
+    def launch_updater(self) -> None:
+        """Start the history updater without waiting; raises a FlywheelError that says what is wrong."""
+        with self._explained():
+            self._launched.append(self._start_updater())
+
+    def await_services(self) -> Endpoints:
+        """Return the addresses of the launched services once all are ready.
+
+        Raises a FlywheelError that says what is wrong.
+        """
+        with self._explained():
+            where = {service.child.command.name: service.where for service in self._launched}
+            self._await_all(self._launched)
+            return self._write_endpoints(where["recommender"], where["collector"])
 
     def watch(self, stop: threading.Event) -> None:
         """Return when `stop` is set; raises ChildDied, with the end of its log, as soon as a part has ended."""
@@ -183,8 +199,8 @@ class Stack:
         self._services.append(child)
         return child
 
-    def _await_all(self, waiting: list[_Service]) -> None:
-        deadline = time.monotonic() + _SERVICE_TIMEOUT_S
+    def _await_all(self, launched: Sequence[_Service]) -> None:
+        waiting, deadline = list(launched), time.monotonic() + _SERVICE_TIMEOUT_S
         while waiting:
             self.check()
             for service in [service for service in waiting if service.ready()]:

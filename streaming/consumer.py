@@ -121,7 +121,6 @@ def _connect(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
             group_id=spec.group or None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=20,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=3_000,
             bootstrap_timeout_ms=5_000,

@@ -47,55 +47,83 @@ class Prequential(msgspec.Struct, frozen=True, kw_only=True):
     difference: float
     difference_low: float
     difference_high: float
+    against_markov: Interval
     other_baselines: dict[str, float]
     best_possible_ndcg10: float | None = None
 
 
-def measure_frozen(client: ApiClient, world: Replayed, shift: Shift, seed: int) -> Frozen:
-    """Ask for every test user as of the cut and compare with the baselines."""
-    cases = frozen_cases(world.train, world.test)
-    catalogue = {event.item_id for event in world.train}
-    steps = [{"user_id": case.user_id, "as_of": shift(world.cut), "n": _FROZEN_N} for case in cases]
-    slates = client.evaluate(steps)
-    served: Answers = {case.user_id: items_of(slate) for case, slate in zip(cases, slates, strict=True)}
-    answers = {
+class BaselineAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """What the baselines answer, by name: for every case of part a by user, and for every group of part b in order."""
+
+    frozen: dict[str, Answers]
+    live: dict[str, list[list[ItemId]]]
+
+
+def ask_baselines(world: Replayed) -> BaselineAnswers:
+    """Ask the baselines what the services are asked."""
+    cases, groups = frozen_cases(world.train, world.test), prequential_groups(world.test)
+    frozen = {
         name: {case.user_id: ranker.answer(case.user_id, world.cut, _FROZEN_N) for case in cases}
         for name, ranker in _frozen_baselines(world.train).items()
     }
-    groups = {"warm": [case for case in cases if not case.is_new], "all": cases}
+    live = {name: _live_answers(ranker, groups) for name, ranker in _live_baselines(world.train).items()}
+    return BaselineAnswers(frozen=frozen, live=live)
+
+
+def ask_frozen(client: ApiClient, world: Replayed, shift: Shift) -> Answers:
+    """Ask the services once for every test user, as of the cut."""
+    cases = frozen_cases(world.train, world.test)
+    steps = [{"user_id": case.user_id, "as_of": shift(world.cut), "n": _FROZEN_N} for case in cases]
+    slates = client.evaluate(steps)
+    return {case.user_id: items_of(slate) for case, slate in zip(cases, slates, strict=True)}
+
+
+def ask_live(client: ApiClient, world: Replayed, shift: Shift, progress: Callable[[int], None]) -> list[list[ItemId]]:
+    """Ask the services before each group of the test events and feed the group."""
+    steps = _steps(prequential_groups(world.test), shift)
+    return [items_of(slate) for slate in client.evaluate(steps, progress)]
+
+
+def compare_frozen(world: Replayed, served: Answers, answers: dict[str, Answers], seed: int) -> Frozen:
+    """Return the quality of what was served and of the baselines."""
+    cases = frozen_cases(world.train, world.test)
+    catalogue = {event.item_id for event in world.train}
+    parts = {"warm": [case for case in cases if not case.is_new], "all": cases}
     return Frozen(
         served=frozen_quality(cases, served, catalogue),
         baselines={name: frozen_quality(cases, ranked, catalogue) for name, ranked in answers.items()},
         against_30d={
             name: paired_bootstrap(frozen_ndcg(part, served), frozen_ndcg(part, answers[POPULAR_30D]), seed)
-            for name, part in groups.items()
+            for name, part in parts.items()
             if part
         },
     )
 
 
-def measure_prequential(
-    client: ApiClient, world: Replayed, shift: Shift, seed: int, progress: Callable[[int], None]
+def compare_live(
+    world: Replayed, served: list[list[ItemId]], answers: dict[str, list[list[ItemId]]], seed: int
 ) -> Prequential:
-    """Ask before each group of the test events, feed the group, and compare with live baselines."""
+    """Return NDCG@10 of what was served and of the live baselines, and the intervals of the differences."""
     groups = prequential_groups(world.test)
-    served = prequential_ndcg(groups, [items_of(slate) for slate in client.evaluate(_steps(groups, shift), progress)])
-    by_baseline = {
-        name: prequential_ndcg(groups, _live_answers(ranker, groups))
-        for name, ranker in _live_baselines(world.train).items()
+    ours = prequential_ndcg(groups, served)
+    by_baseline = {name: prequential_ndcg(groups, ranked) for name, ranked in answers.items()}
+    users = sorted(ours)
+    intervals = {
+        name: paired_bootstrap([ours[user] for user in users], [theirs[user] for user in users], seed)
+        for name, theirs in by_baseline.items()
+        if name in (POPULAR_30D, MARKOV_RECENT)
     }
-    baseline = by_baseline.pop(POPULAR_30D)
-    users = sorted(served)
-    interval = paired_bootstrap([served[user] for user in users], [baseline[user] for user in users], seed)
+    baseline, interval = by_baseline.pop(POPULAR_30D), intervals[POPULAR_30D]
     best = world.best_answers(groups, _PREQUENTIAL_N)
     return Prequential(
         users=len(users),
         groups=len(groups),
-        ndcg10=_mean(served),
+        ndcg10=_mean(ours),
         baseline_ndcg10=_mean(baseline),
         difference=interval.difference,
         difference_low=interval.low,
         difference_high=interval.high,
+        against_markov=intervals[MARKOV_RECENT],
         other_baselines={name: _mean(values) for name, values in by_baseline.items()},
         best_possible_ndcg10=None if best is None else _mean(prequential_ndcg(groups, best)),
     )

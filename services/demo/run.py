@@ -14,17 +14,25 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from features.store import FeatureStore
+from features.store import load_feast
 from features.updater import group_of
 from services.config import Settings
 from services.demo.client import ApiClient
 from services.demo.freshness import Freshness, measure_freshness
 from services.demo.plan import Plan, open_plan, save_plan
-from services.demo.quality import Frozen, Prequential, measure_frozen, measure_prequential
+from services.demo.quality import (
+    Frozen,
+    Prequential,
+    ask_baselines,
+    ask_frozen,
+    ask_live,
+    compare_frozen,
+    compare_live,
+)
 from services.demo.report import Report, checks_of, print_report, versions, write_report
-from services.demo.slow_path import Accounted, build_all_features, land_and_account, open_session
+from services.demo.slow_path import Accounted, build_all_features, land_and_account, open_lake
 from services.demo.stages import Stages
-from services.demo.teach import Taught, teach
+from services.demo.teach import Taught, load_trainer, teach
 from services.demo.tour import Tour, first_recommendation, take_tour
 from services.demo.world import Replayed, load_world
 from services.endpoints import Endpoints
@@ -93,26 +101,29 @@ def run_demo(settings: Settings, environ: Mapping[str, str], console: Console, *
 def turn(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoolExecutor) -> tuple[Report, Endpoints]:
     """Turn the circle once."""
     cut = scene.shift(scene.world.cut)
-    # Spark takes as long to start as publishing takes, and needs another core.
-    session = pool.submit(open_session, stack.settings, environ)
+    # What takes seconds to start or to import does so beside earlier stages, which leave a core half idle.
+    feast = pool.submit(load_feast)
+    lake = pool.submit(open_lake, stack.settings, environ)
     with scene.stages.stage("start", "Start Kafka, the store and the topics"):
         settings = stack.start_stores()
     published = _publish(scene, settings)
-    spark = session.result()
+    spark = lake.result()
     try:
-        # Feast takes seconds to import, which landing does not notice.
-        store = pool.submit(FeatureStore, settings.store.under(settings.home), settings.topics.namespace)
+        stack.launch_http()
         accounted = land_and_account(spark, settings, published, scene.stages)
-        build_all_features(spark, settings, store.result(), cut, scene.stages)
+        feast.result()
+        loaded = pool.submit(load_trainer)
+        build_all_features(spark, settings, cut, scene.stages)
     finally:
         spark.stop()
-    with scene.stages.stage("train", "Train with TorchRec while the services start") as stage:
-        # Children are started by the main thread, since the kernel ties their lives to it.
+    with scene.stages.stage("train", "Train with TorchRec while the services read what was published") as stage:
+        loaded.result()
         training = pool.submit(teach, settings, cut, stage)
-        endpoints = stack.start_services()
+        stack.launch_updater()
+        endpoints = stack.await_services()
         _await_histories(stack, settings)
         taught = training.result()
-    served = _measure(scene, endpoints, settings, taught)
+    served = _measure(scene, endpoints, settings, taught, pool)
     return _reported(scene, accounted, taught, served), endpoints
 
 
@@ -156,7 +167,9 @@ def _await_histories(stack: Stack, settings: Settings) -> None:
         time.sleep(_LAG_POLL_S)
 
 
-def _measure(scene: Scene, endpoints: Endpoints, settings: Settings, taught: Taught) -> Served:
+def _measure(
+    scene: Scene, endpoints: Endpoints, settings: Settings, taught: Taught, pool: ThreadPoolExecutor
+) -> Served:
     """Ask, click and evaluate over HTTP."""
     world, seed = scene.world, settings.model.seed
     items = {item.item_id: item for item in world.data.items}
@@ -175,9 +188,17 @@ def _measure(scene: Scene, endpoints: Endpoints, settings: Settings, taught: Tau
             stage.expect(_CLICKS)
             freshness = measure_freshness(client, clickers[1 : _CLICKS + 1], time.monotonic, stage.progress)
         with scene.stages.stage("evaluate", "Evaluate what is served on the held-out events") as stage:
-            frozen = measure_frozen(client, world, scene.shift, seed)
-            prequential = measure_prequential(client, world, scene.shift, seed, stage.progress)
-    return Served(first_after_s, tour, freshness, frozen, prequential)
+            asked = pool.submit(ask_baselines, world)
+            frozen = ask_frozen(client, world, scene.shift)
+            live = ask_live(client, world, scene.shift, stage.progress)
+            baselines = asked.result()
+            return Served(
+                first_after_s,
+                tour,
+                freshness,
+                compare_frozen(world, frozen, baselines.frozen, seed),
+                compare_live(world, live, baselines.live, seed),
+            )
 
 
 def _clickers(world: Replayed) -> list[UserId]:

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from features.accounting import Accounting, audit
 from features.batch import Landing
 from features.labels import ExampleSpec
+from features.lake import ensure_tables
 from features.landing import Lander, land
 from features.spark import build_session
 from features.store import FeatureStore, as_datetime
@@ -29,9 +30,11 @@ class Accounted(msgspec.Struct, frozen=True, kw_only=True):
     balanced: bool
 
 
-def open_session(settings: Settings, environ: Mapping[str, str]) -> SparkSession:
-    """Start Spark, which takes as long as publishing does."""
-    return build_session(settings.lake.under(settings.home), settings.topics.namespace, user_cache(environ))
+def open_lake(settings: Settings, environ: Mapping[str, str]) -> SparkSession:
+    """Start Spark and make the lake's tables, which together take as long as publishing does."""
+    spark = build_session(settings.lake.under(settings.home), settings.topics.namespace, user_cache(environ))
+    ensure_tables(spark, settings.topics.namespace)
+    return spark
 
 
 def land_and_account(spark: SparkSession, settings: Settings, published: dict[str, int], stages: Stages) -> Accounted:
@@ -59,12 +62,11 @@ def land_and_account(spark: SparkSession, settings: Settings, published: dict[st
     return accounted
 
 
-def build_all_features(
-    spark: SparkSession, settings: Settings, store: FeatureStore, as_of: int, stages: Stages
-) -> None:
+def build_all_features(spark: SparkSession, settings: Settings, as_of: int, stages: Stages) -> None:
     """Build feature tables and examples as of the cut (ms), and write the newest features to the online store."""
     namespace, moment = settings.topics.namespace, as_datetime(as_of)
     with stages.stage("features", "Build features with Spark, join them with Feast, materialise") as stage:
+        store = FeatureStore(settings.store.under(settings.home), namespace)
         store.apply()
         written = build_features(spark, namespace, moment)
         written["examples"] = build_training_set(spark, namespace, store, ExampleSpec(), moment)

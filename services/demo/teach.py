@@ -1,5 +1,6 @@
 """The demonstration's training: on the lake's snapshots, through the gate, to the champion."""
 
+import importlib
 import time
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,11 @@ class Taught(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float]
     gate: str
     reason: str | None
+
+
+def load_trainer() -> None:
+    """Import torch and what trains with it, which takes seconds."""
+    importlib.import_module("models.training")
 
 
 def teach(settings: Settings, cut: int, stage: Stage) -> Taught:

@@ -165,7 +165,7 @@ class Recommender:
         body: schemas.EvaluationRequest = call.body
         evaluation = self._evaluation(call)
         steps = [
-            Step(UserId(step.user_id), step.as_of, step.n, [self._fed(event) for event in step.then])
+            Step(UserId(step.user_id), step.as_of, step.n, [_fed(event, evaluation) for event in step.then])
             for step in body.steps
         ]
         try:
@@ -193,10 +193,9 @@ class Recommender:
             raise ProblemError(problem(404, "no-such-evaluation", "There is no such evaluation, or it was dropped."))
         return evaluation
 
-    def _fed(self, event: schemas.EvaluationEvent) -> HistoryEvent:
-        return HistoryEvent(
-            event.happened_at, EventId(self._parts.new_id()), ItemId(event.item_id), event.kind, event.value
-        )
+
+def _fed(event: schemas.EvaluationEvent, evaluation: Evaluation) -> HistoryEvent:
+    return HistoryEvent(event.happened_at, evaluation.next_event_id(), ItemId(event.item_id), event.kind, event.value)
 
 
 def _post(path: str, summary: str, handle: Callable[[Call], Awaitable[Reply]], types: tuple[Any, Any]) -> Route:

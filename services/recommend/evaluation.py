@@ -18,7 +18,7 @@ from services.recommend.pipeline import Ask, Slate, Stopwatch, choose
 from services.recommend.state import State, UserStates
 from services.recommend.surfaces import BUILT_IN, HOME
 from streaming.errors import FlywheelError
-from streaming.ids import UserId
+from streaming.ids import EventId, UserId
 
 _STEPS_AT_ONCE = 4  # so that other requests get their turn between
 _MOST = 8
@@ -52,6 +52,12 @@ class Evaluation:
         self.states: dict[UserId, State] = {}
         self.turn = asyncio.Lock()
         self.used_at = clock()
+        self._fed = 0
+
+    def next_event_id(self) -> EventId:
+        """Return the id of the next event that is fed: by number, since ids order a history within one millisecond."""
+        self._fed += 1
+        return EventId(f"fed-{self._fed:09d}")
 
     @property
     def model_version(self) -> str | None:

@@ -62,7 +62,7 @@ def test_only_the_strongest_neighbours_are_kept_ties_by_row() -> None:
 
 def test_votes_add_up_on_the_slots_and_leave_out_the_rest() -> None:
     votes = Votes(np.array([3, 1, 3, 2], dtype=np.int32), np.array([1, 2, 4, 8], dtype=np.float32))
-    slots = np.array([-1, 1, -1, 0, -1], dtype=np.int32)
+    slots = np.array([3, 1, 3, 0, 3], dtype=np.int64)  # 3 slots, so 3 means none
     assert votes.on(slots, 3).tolist() == [5, 2, 0]
     rows, weights = votes.best(2)
     assert (rows.tolist(), weights.tolist()) == ([2, 3], [8, 5])

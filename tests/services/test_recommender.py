@@ -243,7 +243,10 @@ def test_an_evaluation_asks_as_of_past_times_and_leaves_no_trace(circle: Circle,
 
 
 def test_evaluations_repeat_exactly(circle: Circle, world: Any) -> None:
-    steps = [{"user_id": f"u{user}", "as_of": world.now - 1_000, "n": 20} for user in range(10)]
+    at = world.now - 1_000
+    fed = [{"item_id": f"i{item}", "kind": "like", "happened_at": at} for item in (3, 10, 17)]  # all at one time
+    steps = [{"user_id": f"u{user}", "as_of": at, "n": 20, "then": fed} for user in range(10)]
+    steps += [{"user_id": f"u{user}", "as_of": at + 1, "n": 20} for user in range(10)]
     answers = []
     for _ in range(2):
         path = f"/v1/evaluations/{circle.recommender.post('/v1/evaluations').json()['evaluation_id']}"
