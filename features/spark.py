@@ -26,9 +26,7 @@ def build_session(lake: LakeSettings, namespace: Namespace, cache: Path) -> Spar
     for key, value in options.items():
         builder = builder.config(key, value)
     with _environment(JAVA_HOME=str(java_home(cache)), PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1"):
-        session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    return session
+        return builder.getOrCreate()
 
 
 def catalog_options(lake: LakeSettings) -> dict[str, str]:
@@ -59,7 +57,8 @@ def _java_options(lake: LakeSettings, cache: Path) -> dict[str, str]:
     jars = [str(jar) for jar in spark_jars(cache)]
     # Room for classes and compiled code from the start: growing there cost a full collection each time.
     room = ["-XX:MetaspaceSize=256m", "-XX:ReservedCodeCacheSize=240m", "-XX:InitialCodeCacheSize=64m"]
-    flags = ["-XX:+UseSerialGC", "-Duser.timezone=UTC", *room]
+    logging = f'"-Dlog4j2.configurationFile={Path(__file__).with_name("log4j2.properties")}"'
+    flags = ["-XX:+UseSerialGC", "-Duser.timezone=UTC", *room, logging]
     # Short jobs on one machine never reach the second compiler's gains: stopping at the first one took a third off.
     local = lake.spark_master.startswith("local")
     return {

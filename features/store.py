@@ -145,7 +145,7 @@ class FeatureStore:
 
 def load_feast() -> tuple[Any, Any]:
     """Import Feast, which takes seconds, and return it with its module of settings."""
-    with _without_torch():
+    with warnings.catch_warnings(), _without_torch():  # Feast turns deprecations of all other libraries on
         return importlib.import_module("feast"), importlib.import_module("feast.repo_config")
 
 

@@ -190,4 +190,7 @@ def _slate(live: Live, ask: Ask, candidates: Candidates, scores: NDArray[np.floa
 
 
 def _logged_context(ask: Ask) -> dict[str, str | float]:
-    return {f"context.{name}": value for name, value in ask.context.items()}
+    # Features are texts and numbers on the wire; a flag is 0 or 1.
+    return {
+        f"context.{name}": float(value) if isinstance(value, bool) else value for name, value in ask.context.items()
+    }

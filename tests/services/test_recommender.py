@@ -242,6 +242,13 @@ def test_an_evaluation_asks_as_of_past_times_and_leaves_no_trace(circle: Circle,
     assert len(impressions(circle.settings)) <= logged + 1 + 1  # the two slates asked for around the evaluation
 
 
+def test_a_context_of_flags_numbers_and_texts_is_logged_so_that_it_can_be_read(circle: Circle) -> None:
+    answer = circle.recommend(user_id="u7", n=5, context={"mobile": True, "hour": 7, "page": "home"})
+    [logged] = wait_until(lambda: [one for one in impressions(circle.settings) if one.event_id == answer["request_id"]])
+    features = logged.user_state.features
+    assert (features["context.mobile"], features["context.hour"], features["context.page"]) == (1.0, 7.0, "home")
+
+
 def test_evaluations_repeat_exactly(circle: Circle, world: Any) -> None:
     at = world.now - 1_000
     fed = [{"item_id": f"i{item}", "kind": "like", "happened_at": at} for item in (3, 10, 17)]  # all at one time
