@@ -22,13 +22,13 @@ def maintain(spark: SparkSession, namespace: Namespace, snapshots_kept: int) -> 
 
 
 def _maintain(spark: SparkSession, table: str, snapshots_kept: int) -> dict[str, Any]:
-    now = datetime.now(UTC)
     compacted = _call(spark, f"rewrite_data_files(table => '{table}')")
     _call(spark, f"rewrite_manifests(table => '{table}')")
+    now = datetime.now(UTC)  # later than the snapshots that compacting made
     expired = _call(
         spark,
         f"expire_snapshots(table => '{table}', retain_last => {int(snapshots_kept)}, "
-        f"older_than => TIMESTAMP '{now:%Y-%m-%d %H:%M:%S}')",
+        f"older_than => TIMESTAMP '{now:%Y-%m-%d %H:%M:%S.%f}')",
     )
     orphans = spark.sql(
         f"CALL {CATALOG}.system.remove_orphan_files(table => '{table}', "
