@@ -1,7 +1,7 @@
 """A served model's quality on what the lake holds of a later time: the full catalogue is ranked for every user."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +40,13 @@ class Slice:
     start: int
     users: Mapping[UserId, _Past]
     features: Mapping[UserId, Mapping[str, float | str]]
+
+    def followed_by(self, later: Mapping[UserId, Collection[ItemId]]) -> "Slice":
+        """Return the slice with these targets instead, which the lake need not hold."""
+        events = {user_id: past.events for user_id, past in self.users.items()}
+        everybody = dict.fromkeys((*events, *later))
+        users = {user_id: _Past(events.get(user_id, []), set(later.get(user_id, ()))) for user_id in everybody}
+        return Slice(self.start, users, self.features)
 
 
 def read_slice(lake: LakeSettings, namespace: Namespace, start: int) -> Slice:

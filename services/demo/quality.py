@@ -16,6 +16,8 @@ from models.heldout import (
     prequential_ndcg,
 )
 from models.metrics import Interval, paired_bootstrap
+from models.offline import Slice, evaluate
+from models.scorer import Scorer
 from services.demo.client import ApiClient, items_of
 from services.demo.world import Replayed
 from streaming.dataset import InteractionRecord
@@ -50,6 +52,31 @@ class Prequential(msgspec.Struct, frozen=True, kw_only=True):
     against_markov: Interval
     other_baselines: dict[str, float]
     best_possible_ndcg10: float | None = None
+
+
+class Offline(msgspec.Struct, frozen=True, kw_only=True):
+    """NDCG@10 of part a's users with the artifact's scorer on the full catalogue, before anything serves it."""
+
+    users: int
+    ndcg10: float
+    popularity: float
+    item_knn: float
+
+
+def measure_offline(scorer: Scorer, known: Slice, world: Replayed) -> Offline:
+    """Compare a model with popularity and item-kNN on the held-out events; `known` is the lake up to the cut."""
+    cases = frozen_cases(world.train, world.test)
+    values = evaluate(scorer, known.followed_by({case.user_id: case.targets for case in cases})).ndcg10
+    popularity, item_knn = (
+        frozen_ndcg(cases, {case.user_id: ranker.answer(case.user_id, world.cut, _PREQUENTIAL_N) for case in cases})
+        for ranker in (Popularity(world.train), ItemKnn(world.train))
+    )
+    return Offline(
+        users=len(values),
+        ndcg10=sum(values.values()) / len(values),
+        popularity=sum(popularity) / len(cases),
+        item_knn=sum(item_knn) / len(cases),
+    )
 
 
 class BaselineAnswers(msgspec.Struct, frozen=True, kw_only=True):

@@ -118,7 +118,7 @@ def turn(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoo
         spark.stop()
     with scene.stages.stage("train", "Train with TorchRec while the services read what was published") as stage:
         loaded.result()
-        training = pool.submit(teach, settings, cut, stage)
+        training = pool.submit(teach, settings, scene.world, cut, stage)
         stack.launch_updater()
         endpoints = stack.await_services()
         _await_histories(stack, settings)

@@ -2,15 +2,21 @@
 
 import importlib
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from models.config import artifacts_url
 from models.gate import Evaluated, Verdict, judge
+from models.offline import read_slice
 from models.registry import Registry
+from models.scorer import Scorer
 from services.config import Settings
+from services.demo.quality import Offline, measure_offline
 from services.demo.stages import Stage
+from services.demo.world import Replayed
 from services.promotion import announce, promote
 
 if TYPE_CHECKING:
@@ -27,6 +33,7 @@ class Taught(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     metrics: dict[str, float]
     seconds: dict[str, float]
+    offline: Offline
     gate: str
     reason: str | None
 
@@ -36,8 +43,8 @@ def load_trainer() -> None:
     importlib.import_module("models.training")
 
 
-def teach(settings: Settings, cut: int, stage: Stage) -> Taught:
-    """Train on what happened before the cut (ms), register, ask the gate, promote and announce."""
+def teach(settings: Settings, world: Replayed, cut: int, stage: Stage) -> Taught:
+    """Train on what happened before the cut (ms), evaluate, register, ask the gate, promote and announce."""
     model, namespace = settings.model.under(settings.home), settings.topics.namespace
     stage.expect(_PARTS * 100)
     done: dict[str, int] = {}
@@ -50,6 +57,11 @@ def teach(settings: Settings, cut: int, stage: Stage) -> Taught:
 
     trained = train(model, settings.lake.under(settings.home), namespace, cut, progress)
     registry = Registry(artifacts_url(model), namespace)
+    offline = _measured(settings, registry, trained.version, world, cut)
+    stage.say(
+        f"held-out NDCG@10 of {offline.users} users: model {offline.ndcg10:.3f}, popularity {offline.popularity:.3f}, "
+        f"item-kNN {offline.item_knn:.3f}"
+    )
     verdict = _verdict(registry, trained, model.seed)
     champion = promote(registry, trained.version, verdict, _REASON, time.time_ns() // 1_000_000)
     announce(settings.kafka, settings.topics, champion)
@@ -59,9 +71,17 @@ def teach(settings: Settings, cut: int, stage: Stage) -> Taught:
         seed=model.seed,
         metrics=trained.metrics,
         seconds=trained.seconds,
+        offline=offline,
         gate=verdict.outcome,
         reason=champion.reason,
     )
+
+
+def _measured(settings: Settings, registry: Registry, version: str, world: Replayed, cut: int) -> Offline:
+    known = read_slice(settings.lake.under(settings.home), settings.topics.namespace, cut)
+    with TemporaryDirectory() as folder:
+        registry.fetch(version, Path(folder))
+        return measure_offline(Scorer.load(Path(folder)), known, world)
 
 
 def _verdict(registry: Registry, trained: "TrainedModel", seed: int) -> Verdict:
