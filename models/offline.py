@@ -53,7 +53,7 @@ def read_slice(lake: LakeSettings, namespace: Namespace, start: int) -> Slice:
     """Read the slice; raises SnapshotMissing when nothing was landed."""
     users: dict[UserId, _Past] = defaultdict(_Past)
     rows = read_table(lake, namespace, "interactions", columns=_COLUMNS).arrow
-    for row in rows.set_column(4, "happened_at", _milliseconds(rows["happened_at"])).to_pylist():
+    for row in _in_milliseconds(rows, "happened_at").to_pylist():
         if row["user_id"] is None or row["surface"] == PROBE_SURFACE:
             continue
         past, kind = users[UserId(row["user_id"])], Kind(row["kind"])
@@ -101,15 +101,14 @@ def _popularity(scorer: Scorer, part: Slice) -> PopularityWindow:
 
 def _features(lake: LakeSettings, namespace: Namespace, start: int) -> dict[UserId, Mapping[str, float | str]]:
     rows = read_table(lake, namespace, "user_features", columns=_FEATURES).arrow
-    stamps = _milliseconds(rows["event_timestamp"])
-    known = (
-        rows.set_column(1, "event_timestamp", stamps).filter(pc.less_equal(stamps, start)).sort_by("event_timestamp")
-    )
+    rows = _in_milliseconds(rows, "event_timestamp")
+    known = rows.filter(pc.less_equal(rows["event_timestamp"], start)).sort_by("event_timestamp")
     return {
         UserId(row["user_id"]): {name: row[name] for name in _FEATURES[2:] if row[name] is not None}
         for row in known.to_pylist()
     }
 
 
-def _milliseconds(times: pa.ChunkedArray) -> pa.ChunkedArray:
-    return times.cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
+def _in_milliseconds(rows: pa.Table, name: str) -> pa.Table:
+    times = rows[name].cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
+    return rows.set_column(rows.schema.get_field_index(name), name, times)

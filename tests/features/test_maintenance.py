@@ -27,4 +27,4 @@ def test_maintenance_leaves_the_rows_one_snapshot_and_whatever_a_tag_pins(
     assert len(kept) == 2
     assert pinned in kept
     assert {row["event_id"] for row in spark.table(name).collect()} == {f"e{batch}" for batch in range(BATCHES)}
-    assert spark.read.option("tag", "champion").table(name).collect()[0]["event_id"] == "e0"
+    assert spark.read.option("versionAsOf", "champion").table(name).collect()[0]["event_id"] == "e0"

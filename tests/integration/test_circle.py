@@ -53,6 +53,14 @@ def test_the_first_model_is_promoted_with_a_reason_that_is_kept(report: Report) 
     assert report.training["reason"]
 
 
+def test_the_model_is_evaluated_before_anything_serves_it_and_serving_it_gives_as_good_slates(report: Report) -> None:
+    offline = report.training["offline"]
+    assert offline["users"] == report.served["all"].users
+    assert offline["popularity"] == pytest.approx(report.baselines["popularity"]["all"].ndcg10)
+    assert offline["item_knn"] == pytest.approx(report.baselines["item_knn"]["all"].ndcg10)
+    assert offline["ndcg10"] == pytest.approx(report.served["all"].ndcg10, abs=0.02)
+
+
 def test_the_report_says_everything_that_a_run_must_say(report: Report) -> None:
     written = msgspec.to_builtins(report)
     assert set(written) >= {

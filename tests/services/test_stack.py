@@ -38,9 +38,13 @@ def _environ(home: Path, **more: str) -> dict[str, str]:
 
 def _runs(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # and is not a later one of its number
     except psutil.NoSuchProcess:
         return False
+
+
+def _left(parts: list[psutil.Process]) -> str:
+    return f"still there: {[part.cmdline()[-4:] for part in parts if _runs(part)]}"
 
 
 @contextmanager
@@ -75,7 +79,7 @@ def test_up_serves_refuses_a_second_one_and_dies_as_a_whole(tmp_path: Path) -> N
         assert "Traceback" not in second.stderr
 
         process.kill()
-        wait_until(lambda: not any(_runs(part) for part in parts), otherwise=lambda: "some parts still run")
+        wait_until(lambda: not any(_runs(part) for part in parts), 60, lambda: _left(parts))
 
     # The same home again, right after the kill: nothing of the first run may stand in the way.
     with _up(home) as (process, parts, printed):

@@ -45,7 +45,7 @@ def _consume(kafka: KafkaSettings, topic: str, count: int) -> list[bytes]:
 
 def _runs(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
