@@ -24,6 +24,12 @@ class RetrievalSettings(BaseModel):
     batch_size: int = Field(64, ge=1, description="windows of histories in a step, over all processes")
     learning_rate: float = Field(5e-3, gt=0, description="rate of the dense weights, Adam")
     embedding_learning_rate: float = Field(0.1, gt=0, description="rate of the embedding rows, row-wise Adagrad")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay of the dense weights")
+    warmup_steps: int = Field(0, ge=0, description="steps over which the rates rise to their peak")
+    average: float = Field(
+        0.0, ge=0, lt=1, description="decay of the weights' running average that is served; 0 = none"
+    )
+    bfloat16: bool = Field(False, description="multiply matrices in bfloat16, where the CPU can; faster and coarser")
     full_softmax_items: int = Field(20_000, ge=1, description="largest catalogue whose softmax runs over every item")
     sampled_negatives: int = Field(1_000, ge=1, description="uniform negatives a step in a larger catalogue")
 
@@ -64,12 +70,21 @@ class ModelSettings(BaseModel):
     seed: int = Field(7, ge=0, description="seed of everything random in training")
     neighbours: int = Field(400, ge=1, description="co-visited items kept per item")
     history_length: int = Field(200, ge=1, le=10_000, description="newest interactions that features are computed from")
+    checkpoints: str | None = Field(
+        None, description="folder of the checkpoints of training, shared by its processes; unset = in home"
+    )
+    checkpoint_steps: int = Field(0, ge=0, description="steps of the sequence model between checkpoints; 0 = none")
+    checkpoints_kept: int = Field(3, ge=1, description="newest checkpoints kept of each part of training")
     retrieval: RetrievalSettings = RetrievalSettings()
     ranking: RankingSettings = RankingSettings()
 
     def under(self, home: Path) -> Self:
         """Return these settings with every unset place put under `home`."""
-        return self.model_copy(update={"artifacts": self.artifacts or str((home / "models").absolute())})
+        places = {
+            "artifacts": self.artifacts or str((home / "models").absolute()),
+            "checkpoints": self.checkpoints or str((home / "checkpoints").absolute()),
+        }
+        return self.model_copy(update=places)
 
 
 class ArtifactsMissing(FlywheelError):

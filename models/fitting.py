@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
+from models.checkpoints import Checkpoints, digest
 from models.config import ModelSettings
 from models.content import content_vectors, fit_content
 from models.covisits import fit_neighbours
 from models.dataset import TrainingData
 from models.export import Fitted
-from models.log import KINDS
+from models.log import KINDS, Log
 from models.ranking_dataset import FirstStage, ranking_data
 from models.ranking_features import feature_names
 from models.ranking_training import train_ranker
@@ -46,28 +50,37 @@ class Timer:
         self.seconds[name] = round(self.clock() - started, 3)
 
 
-def fit(data: TrainingData, settings: ModelSettings, lineage: Lineage, timer: Timer) -> Fitted:
+def fit(
+    data: TrainingData, settings: ModelSettings, lineage: Lineage, timer: Timer, checkpoints: Checkpoints | None = None
+) -> Fitted:
     """Fit all models on `data`; the same data, settings and number of threads give the same weights.
 
-    Runs on every process of the group that it joins, and gives each of them the whole result.
+    Runs on every process of the group that it joins, and gives each of them the whole result. With checkpoints the
+    sequence model goes on where it was last saved on the same data; raises OtherRun when that was with other settings.
     """
     with process_group(), limited_threads(settings.threads):
-        return _fit(data, settings, lineage, timer)
+        return _fit(data, settings, lineage, timer, checkpoints)
 
 
-def _fit(data: TrainingData, settings: ModelSettings, lineage: Lineage, timer: Timer) -> Fitted:
+def _fit(
+    data: TrainingData, settings: ModelSettings, lineage: Lineage, timer: Timer, checkpoints: Checkpoints | None
+) -> Fitted:
     content = fit_content(data.items)
-    trainer = RetrievalTrainer(settings.retrieval, content_vectors(content, data.items), settings.seed)
+    vectors = content_vectors(content, data.items)
+    trainer = RetrievalTrainer(settings.retrieval, vectors, settings.seed)
     before = data.log.before(int(data.groups.times.min()))
+    saved = checkpoints and checkpoints.of_data(_name(vectors, before, data.log))
     with timer.part("retrieval") as report:
-        losses = trainer.train(before, settings.retrieval.epochs, 1.0, report)
+        losses = trainer.train(before, settings.retrieval.epochs, 1.0, report, saved and saved.part("first"))
     with timer.part("ranking features"):
         stage = FirstStage(content, fit_neighbours(before, len(data.items), settings.neighbours), trainer.trained())
         queries = ranking_data(data, stage, settings)
     with timer.part("ranking") as report:
         ranker, ranker_losses = train_ranker(settings.ranking, data.items, queries, settings.seed, report)
     with timer.part("retrieval refit") as report:
-        losses += trainer.train(data.log, settings.retrieval.refit_epochs, _REFIT_PEAK, report)
+        losses += trainer.train(
+            data.log, settings.retrieval.refit_epochs, _REFIT_PEAK, report, saved and saved.part("refit")
+        )
     with timer.part("co-visits"):
         neighbours = fit_neighbours(data.log, len(data.items), settings.neighbours)
     return Fitted(
@@ -77,6 +90,11 @@ def _fit(data: TrainingData, settings: ModelSettings, lineage: Lineage, timer: T
         ranker=ranker,
         metrics=_metrics(data, losses, ranker_losses),
     )
+
+
+def _name(vectors: NDArray[np.float32], *logs: Log) -> str:
+    """Return a sum over the data that the sequence model is fitted on."""
+    return digest(vectors, *(column for log in logs for column in (log.rows, log.times, log.kinds, log.starts)))
 
 
 def _spec(data: TrainingData, settings: ModelSettings, lineage: Lineage, content: ContentSpec) -> ModelSpec:

@@ -77,7 +77,7 @@ class Block(nn.Module):
         distance = position[:, None] - position[None, :]
         bias = self.distance_bias[:, distance.clamp(min=0)].masked_fill(distance < 0, float("-inf"))
         weights = torch.softmax(query @ key.transpose(-1, -2) / width**0.5 + bias, dim=-1)
-        mixed = (self._dropped(weights) @ value).transpose(1, 2).reshape(batch, length, dim)
+        mixed = (weights @ value).transpose(1, 2).reshape(batch, length, dim)
         out: Tensor = self.attention_out(mixed)
         return out
 

@@ -1,6 +1,6 @@
 """Training of the sequence model: windows of histories, item embeddings in a sharded EmbeddingCollection."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
 
+from models.checkpoints import Checkpoints, Run, digest
 from models.config import RetrievalSettings
 from models.inputs import gap_buckets
 from models.log import Log
 from models.retrieval import RetrievalModel, Shape
 from models.sharding import Rates, Sharded, load_weights, own_part, total
+from models.softmax import Choices, softmax_loss
 
 CATALOGUE, HISTORY = "catalogue", "history"
 _TABLE = "item"
 _FINAL_RATE = 0.05
+_SIZES = 8  # of windows, that are told apart
 
 Rows = NDArray[np.int64]
 Report = Callable[[float], None]
@@ -28,9 +31,10 @@ Report = Callable[[float], None]
 class Batch:
     """One process's part of a step.
 
-    `history`, `kinds`, `gaps` are int64 [windows, length], padded at the end. Targets are flat: `places` indexes the
-    flattened [windows * length], `targets` indexes `catalogue`, int64 [items], among whose `corrections` (log of the
-    chance that an item is in it) and content vectors it chooses; `weights` sum to 1 over all processes' parts.
+    `history`, `kinds`, `gaps` are int64 [windows, length of the longest], padded at the end. Targets are flat:
+    `places`, ascending, indexes the flattened windows, `targets` indexes `catalogue`, int64 [items], among whose
+    `corrections` (log of the chance that an item is in it) and content vectors it chooses; `weights` sum to 1 over all
+    processes' parts.
     """
 
     history: Tensor
@@ -76,8 +80,8 @@ class RetrievalTask(nn.Module):
         inputs = self.model.inputs(history.reshape(*batch.kinds.shape, -1), batch.kinds, batch.gaps)
         places, of_place = torch.unique(batch.places, return_inverse=True)
         users = self.model.tower.at_every_place(inputs).flatten(0, 1)[places]
-        losses = torch.log_softmax(users @ catalogue.T - batch.corrections, dim=-1)[of_place, batch.targets]
-        return -(losses * batch.weights).sum() * torch.distributed.get_world_size()
+        loss = softmax_loss(users, catalogue, batch.corrections, Choices(of_place, batch.targets, batch.weights))
+        return loss * torch.distributed.get_world_size()
 
 
 class RetrievalTrainer:
@@ -88,25 +92,30 @@ class RetrievalTrainer:
         self._settings = settings
         self._content = torch.from_numpy(np.vstack((content, np.zeros((1, content.shape[1]), np.float32))))
         self._items = len(content)
+        self._seed = seed
         self._rng = np.random.default_rng(seed)
         task = RetrievalTask(Shape.of(settings), self._items, content.shape[1])
-        rates = Rates(settings.learning_rate, settings.embedding_learning_rate, decay=0.01)
-        self._sharded = Sharded(task, task.embeddings, rates)
+        rates = Rates(settings.learning_rate, settings.embedding_learning_rate, settings.weight_decay, settings.average)
+        self._sharded = Sharded(task, task.embeddings, rates, settings.bfloat16)
 
-    def train(self, log: Log, epochs: int, peak: float, report: Report) -> list[float]:
+    def train(
+        self, log: Log, epochs: int, peak: float, report: Report, checkpoints: Checkpoints | None = None
+    ) -> list[float]:
         """Pass over the log `epochs` times, from `peak` of the learning rates down; returns each step's loss.
 
-        `report` hears of every step with the share that is done.
+        `report` hears of every step with the share that is done. With checkpoints the same call goes on where an
+        interrupted one was last saved; raises OtherRun when they are of another call, NotSaved.
         """
         targets = _next_seconds(log)
-        losses: list[float] = []
+        name = self._name(log, epochs, peak) if checkpoints else ""
+        run = Run(checkpoints, self._sharded, self._rng, name)
         plan = [batch for _ in range(epochs) for batch in self._epoch(log)]
-        for number, windows in enumerate(plan):
-            share = peak * (_FINAL_RATE + (1 - _FINAL_RATE) * (1 - number / len(plan)))
+        for number, windows in run.steps(plan):
+            share = peak * self._schedule(number, len(plan))
             batch = self._batch(log, targets, windows)
-            losses.append(total(self._sharded.step(batch, share)) / torch.distributed.get_world_size())
+            run.add(total(self._sharded.step(batch, share)) / torch.distributed.get_world_size())
             report((number + 1) / len(plan))
-        return losses
+        return run.losses
 
     def trained(self) -> "TrainedRetrieval":
         """Return the servable model as it is now."""
@@ -119,20 +128,39 @@ class RetrievalTrainer:
             vectors = model.item_vectors(table, self._content)
         return TrainedRetrieval(model, table, vectors, self._settings.length)
 
+    def _name(self, log: Log, epochs: int, peak: float) -> str:
+        """Return a sum over everything that a call of `train` depends on."""
+        texts = self._settings.model_dump_json(), str((self._seed, epochs, peak))
+        return digest(*texts, self._content.numpy(), log.rows, log.times, log.kinds, log.starts)
+
+    def _schedule(self, step: int, steps: int) -> float:
+        """Return the share of the peak rate: up over the warm-up, then down in a line."""
+        warmth = min(1.0, (step + 1) / max(1, self._settings.warmup_steps))
+        return warmth * (_FINAL_RATE + (1 - _FINAL_RATE) * (1 - step / steps))
+
     def _epoch(self, log: Log) -> list[list[slice]]:
-        """Cut all histories into windows, each with an offset of its own, in batches in random order."""
+        """Cut all histories into windows, each with an offset of its own, and these into batches."""
         length = self._settings.length
         windows: list[slice] = []
         for first, last in zip(log.starts[:-1].tolist(), log.starts[1:].tolist(), strict=True):
             offset = int(self._rng.integers(1, length + 1))
             bounds = [first, *range(first + offset, last, length), last]
             windows += [slice(a, b) for a, b in pairwise(bounds) if a < b]
+        return [[windows[index] for index in batch] for batch in self._batches(windows)]
+
+    def _batches(self, windows: Sequence[slice]) -> list[NDArray[np.int64]]:
+        """Return batches of about as many events, in random order, each of windows of about one size, to pad little."""
+        length = self._settings.length
+        sizes = np.array([window.stop - window.start for window in windows])
         order = self._rng.permutation(len(windows))
-        batches = np.array_split(order, max(1, len(order) // self._settings.batch_size))
-        return [[windows[index] for index in batch] for batch in batches]
+        order = order[np.argsort(sizes[order] // (length // _SIZES + 1), kind="stable")]
+        ends = np.cumsum(sizes[order])
+        count = max(1, round(ends[-1] / (length * self._settings.batch_size)))
+        batches = np.split(order, np.searchsorted(ends, ends[-1] * np.arange(1, count) / count))
+        return [batches[number] for number in self._rng.permutation(count)]
 
     def _batch(self, log: Log, following: "_Following", windows: list[slice]) -> Batch:
-        length = self._settings.length
+        length = max(window.stop - window.start for window in windows)
         unknown = self._items
         history = np.full((len(windows), length), unknown)
         kinds, gaps = np.zeros_like(history), np.zeros_like(history)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -25,6 +26,9 @@ from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backwa
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+
+SHARDINGS = (ShardingType.TABLE_WISE, ShardingType.COLUMN_WISE, ShardingType.ROW_WISE)
+"""How the planner may lay out a table."""
 
 
 @contextmanager
@@ -74,20 +78,25 @@ def device() -> torch.device:
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates, and the weight decay of the dense weights."""
+    """Learning rates, the weight decay of the dense weights, and the decay of the weights' running average (0: none).
+
+    B. Polyak and A. Juditsky, Acceleration of stochastic approximation by averaging, SIAM J. Control 30(4), 1992.
+    """
 
     dense: float
     embedding: float
     decay: float
+    average: float = 0.0
 
 
 class Sharded:
     """A training module under DistributedModelParallel with its optimisers.
 
-    Embedding rows are updated in the backward pass by row-wise Adagrad, dense weights by AdamW.
+    Embedding rows are updated in the backward pass by row-wise Adagrad, dense weights by AdamW. With `bfloat16`,
+    matrices are multiplied in that precision where the CPU can.
     """
 
-    def __init__(self, module: nn.Module, embeddings: nn.Module, rates: Rates) -> None:
+    def __init__(self, module: nn.Module, embeddings: nn.Module, rates: Rates, bfloat16: bool = False) -> None:
         start = {name: value.detach().clone() for name, value in module.state_dict().items()}
         apply_optimizer_in_backward(RowWiseAdagrad, embeddings.parameters(), {"lr": rates.embedding})
         sharders = get_default_sharders()
@@ -103,6 +112,10 @@ class Sharded:
             [("rows", self._module.fused_optimizer), ("dense", KeyedOptimizerWrapper(dense, lambda _: self._dense))]
         )
         self._rates = rates
+        self._bfloat16 = bfloat16
+        self._live = [part for value in self._module.state_dict().values() for part in _local_parts(value)]
+        self._averages = [part.clone() for part in self._live] if rates.average else []
+        self._steps = 0
         self.plan = plan
 
     def step(self, batch: object, share: float) -> float:
@@ -110,16 +123,71 @@ class Sharded:
         self._module.train()
         self._set_rates(share)
         self._optimizer.zero_grad()
-        with _upstream_notices_muted():
-            loss = self._module(batch)
-        loss.backward()
+        with _multiplying(self._bfloat16):
+            with _upstream_notices_muted():
+                loss = self._module(batch)
+            loss.backward()
         self._optimizer.step()
+        self._average()
         return float(loss.detach())
 
     def weights(self) -> dict[str, Tensor]:
-        """Return copies of all weights by name, put together from their shards, on the CPU; every process gets them."""
-        with _upstream_notices_muted():
+        """Return copies of all weights by name, put together from their shards, on the CPU; every process gets them.
+
+        They are the running averages where those are kept.
+        """
+        with _upstream_notices_muted(), self._averaged():
             return {name: _whole(value) for name, value in self._module.state_dict().items()}
+
+    def _average(self) -> None:
+        self._steps += 1
+        # Young averages forget faster, or the first weights would stay in them.
+        decay = min(self._rates.average, (1 + self._steps) / (10 + self._steps))
+        for average, part in zip(self._averages, self._live, strict=False):
+            average.lerp_(part, 1 - decay)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Put the running averages in the weights' place meanwhile."""
+        kept = [part.clone() for part in self._live] if self._averages else []
+        for part, average in zip(self._live, self._averages, strict=False):
+            part.copy_(average)
+        try:
+            yield
+        finally:
+            for part, own in zip(self._live, kept, strict=False):
+                part.copy_(own)
+
+    def shapes(self) -> dict[str, list[int]]:
+        """Return the shape of each weight by name, tables as a whole."""
+        with _upstream_notices_muted():
+            return {name: list(value.size()) for name, value in self._module.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, their averages and the optimisers' states by name: this process's parts, not copies."""
+        if not self._dense.state:
+            self._start_dense_state()
+        with _upstream_notices_muted():
+            module, optimizer = self._module.state_dict(), self._optimizer.state_dict()["state"]
+        parts = iter(self._averages)
+        averages = {name: _like(value, parts) for name, value in module.items()} if self._averages else {}
+        return {"module": module, "average": averages, "optimizer": optimizer, "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what was read into the tensors of `state_dict`."""
+        self._steps = state["steps"]
+
+    def _start_dense_state(self) -> None:
+        """Make the optimiser's state, which it otherwise makes in the first step, as it is before that step."""
+        for group in self._dense.param_groups:
+            group["lr"] = 0.0
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        self._dense.step()
+        self._dense.zero_grad()
+        for values in self._dense.state.values():
+            for value in values.values():
+                value.zero_()
 
     def _set_rates(self, share: float) -> None:
         for group in self._dense.param_groups:
@@ -166,9 +234,7 @@ def _planner(module: nn.Module, embeddings: nn.Module) -> EmbeddingShardingPlann
     # Only fused kernels update their rows in the backward pass, and no data-parallel table has one.
     fused = ParameterConstraints(
         compute_kernels=[EmbeddingComputeKernel.FUSED.value],
-        sharding_types=[
-            kind.value for kind in (ShardingType.TABLE_WISE, ShardingType.COLUMN_WISE, ShardingType.ROW_WISE)
-        ],
+        sharding_types=[kind.value for kind in SHARDINGS],
     )
     tables = {config.name: fused for config in _tables(embeddings)}
     return EmbeddingShardingPlanner(topology=topology, storage_reservation=reserved, constraints=tables)
@@ -180,6 +246,18 @@ def _tables(embeddings: nn.Module) -> Iterator[BaseEmbeddingConfig]:
             yield from module.embedding_configs()
         elif isinstance(module, EmbeddingBagCollection):
             yield from module.embedding_bag_configs()
+
+
+@contextmanager
+def _multiplying(bfloat16: bool) -> Iterator[None]:
+    """Let oneDNN round the factors of float32 products to bfloat16 meanwhile; sums stay float32."""
+    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = products.fp32_precision
+    products.fp32_precision = "bf16" if bfloat16 else before
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
 
 @contextmanager
@@ -200,6 +278,21 @@ def _put_shards(value: Tensor | ShardedTensor, whole: Tensor) -> None:
     if isinstance(value, ShardedTensor):
         for shard in value.local_shards():
             shard.tensor.detach().copy_(whole[_place(shard)])
+
+
+def _local_parts(value: Tensor | ShardedTensor) -> list[Tensor]:
+    """Return the parts of a weight that lie in this process; changing them changes the weight."""
+    if isinstance(value, ShardedTensor):
+        return [shard.tensor.detach() for shard in value.local_shards()]
+    return [value.detach()]
+
+
+def _like(value: Tensor | ShardedTensor, parts: Iterator[Tensor]) -> Tensor | ShardedTensor:
+    """Return a weight laid out as `value`, made of the next of `parts`."""
+    if not isinstance(value, ShardedTensor):
+        return next(parts)
+    shards = [Shard(next(parts), shard.metadata) for shard in value.local_shards()]
+    return ShardedTensor._init_from_local_shards_and_global_metadata(shards, value.metadata())
 
 
 def _place(shard: Shard) -> tuple[slice, slice]:

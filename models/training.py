@@ -8,6 +8,7 @@ from pathlib import Path
 from features.config import LakeSettings
 from features.snapshots import read_table
 from models.artifact import write_artifact
+from models.checkpoints import Checkpoints, NotSaved
 from models.config import ModelSettings, artifacts_url
 from models.dataset import Tables, training_data
 from models.export import artifact_parts
@@ -41,10 +42,12 @@ def train(
 ) -> TrainedModel:
     """Train on what happened before `until` (ms) and add the artifact to the registry.
 
-    Under torchrun every process trains and the first one writes. Raises SnapshotMissing without a lake, NotEnoughData
-    when it holds too little.
+    Under torchrun every process trains and the first one writes. Checkpoints, where they are set, stay until the
+    artifact is in the registry. Raises SnapshotMissing without a lake, NotEnoughData when it holds too little, OtherRun
+    when there are checkpoints of the same data with other settings.
     """
     timer = Timer(progress)
+    checkpoints = _checkpoints(settings, namespace)
     with process_group():
         with timer.part("read"):
             snapshots = {name: read_table(lake, namespace, name, columns=columns) for name, columns in _COLUMNS.items()}
@@ -55,9 +58,19 @@ def train(
             seed=settings.seed,
             code_version=importlib.metadata.version("flywheel"),
         )
-        fitted = fit(data, settings, lineage, timer)
+        fitted = fit(data, settings, lineage, timer, checkpoints)
         with timer.part("export"), tempfile.TemporaryDirectory() as folder:
             version = write_artifact(Path(folder), artifact_parts(fitted, data))
             if is_first():
                 Registry(artifacts_url(settings), namespace).add(Path(folder), version)
+                if checkpoints:
+                    checkpoints.remove()
     return TrainedModel(version, until, lineage, dict(fitted.metrics), timer.seconds)
+
+
+def _checkpoints(settings: ModelSettings, namespace: Namespace) -> Checkpoints | None:
+    if settings.checkpoint_steps == 0:
+        return None
+    if settings.checkpoints is None:
+        raise NotSaved("model.checkpoints is not set: set FLYWHEEL_MODEL__CHECKPOINTS or give a home folder")
+    return Checkpoints(Path(settings.checkpoints) / namespace, settings.checkpoints_kept, settings.checkpoint_steps)

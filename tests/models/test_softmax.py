@@ -1,0 +1,27 @@
+"""The chunked loss against the plain one of autograd."""
+
+import pytest
+import torch
+
+from models.softmax import Choices, softmax_loss
+
+
+@pytest.mark.parametrize(("places", "items", "choices"), [(1, 1, 1), (7, 5, 20), (1_024, 3, 900), (2_500, 17, 4_000)])
+def test_loss_and_gradients_are_those_of_a_plain_softmax(places: int, items: int, choices: int) -> None:
+    torch.manual_seed(places)
+    users = torch.randn(places, 8, dtype=torch.float64, requires_grad=True)
+    catalogue = torch.randn(items, 8, dtype=torch.float64, requires_grad=True)
+    corrections = torch.randn(items, dtype=torch.float64)
+    at = torch.randint(places, (choices,)).sort().values
+    targets, weights = torch.randint(items, (choices,)), torch.rand(choices, dtype=torch.float64)
+
+    loss = softmax_loss(users, catalogue, corrections, Choices(at, targets, weights))
+    (3 * loss).backward()
+    found = loss.detach(), users.grad, catalogue.grad
+
+    users.grad, catalogue.grad = None, None
+    logged = torch.log_softmax(users @ catalogue.T - corrections, dim=-1)[at, targets]
+    plain = -(logged * weights).sum()
+    (3 * plain).backward()
+    for ours, theirs in zip(found, (plain.detach(), users.grad, catalogue.grad), strict=True):
+        torch.testing.assert_close(ours, theirs)
