@@ -4,6 +4,7 @@ Each is fitted on training events and can be fed later ones; what it does with t
 """
 
 from abc import ABC, abstractmethod
+from array import array
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from streaming.dataset import InteractionRecord
 from streaming.ids import ItemId, UserId
 
 _DAY_MS = 24 * 3_600_000
+_EVER = np.iinfo(np.int64).min
 
 Scores = NDArray[np.float64]
 
@@ -61,16 +63,14 @@ class Popularity(Baseline):
         return self._counts.copy()
 
 
-class RecentPopularity(Baseline):
-    """The number of events in the last `days` before the time of asking, later observed ones included."""
+class _Timed(Baseline):
+    """Knows when each event was, later observed ones included; all come in the order of their times."""
 
-    def __init__(self, train: Sequence[InteractionRecord], days: int) -> None:
+    def __init__(self, train: Sequence[InteractionRecord]) -> None:
         super().__init__(train)
-        self._window = days * _DAY_MS
         self._times = np.array([event.time for event in train], dtype=np.int64)
         self._rows = np.array([self._row[event.item_id] for event in train], dtype=np.int64)
-        self._later_times: list[int] = []
-        self._later_rows: list[int] = []
+        self._later_times, self._later_rows = array("q"), array("q")
 
     def observe(self, event: InteractionRecord) -> None:
         """Count the event as well; events come in the order of their times."""
@@ -79,13 +79,39 @@ class RecentPopularity(Baseline):
             self._later_times.append(event.time)
             self._later_rows.append(self._row[event.item_id])
 
+    def _between(self, since: int, until: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return int64 [events] of times (ms) and of rows, from `since` on and before `until`."""
+        first, last = np.searchsorted(self._times, [since, until])
+        later = slice(bisect_left(self._later_times, since), bisect_left(self._later_times, until))
+        times = np.concatenate((self._times[first:last], np.array(self._later_times[later], dtype=np.int64)))
+        return times, np.concatenate((self._rows[first:last], np.array(self._later_rows[later], dtype=np.int64)))
+
+
+class RecentPopularity(_Timed):
+    """The number of events in the last `days` before the time of asking, later observed ones included."""
+
+    def __init__(self, train: Sequence[InteractionRecord], days: int) -> None:
+        super().__init__(train)
+        self._window = days * _DAY_MS
+
     def scores(self, user_id: UserId, as_of: int) -> Scores:
         """The same for everybody, as of now."""
-        since = as_of - self._window
-        first, last = np.searchsorted(self._times, [since, as_of])
-        later = self._later_rows[bisect_left(self._later_times, since) : bisect_left(self._later_times, as_of)]
-        rows = np.concatenate((self._rows[first:last], np.array(later, dtype=np.int64)))
+        _, rows = self._between(as_of - self._window, as_of)
         return np.bincount(rows, minlength=len(self.items)).astype(np.float64)
+
+
+class DecayedPopularity(_Timed):
+    """The number of events before the time of asking, each halved every `half_life_days`, later observed ones too."""
+
+    def __init__(self, train: Sequence[InteractionRecord], half_life_days: float) -> None:
+        super().__init__(train)
+        self._half_life = half_life_days * _DAY_MS
+
+    def scores(self, user_id: UserId, as_of: int) -> Scores:
+        """The same for everybody, as of now."""
+        times, rows = self._between(_EVER, as_of)
+        weights = np.exp2((times - as_of) / self._half_life)
+        return np.bincount(rows, weights, minlength=len(self.items)).astype(np.float64)
 
 
 class ItemKnn(Baseline):

@@ -93,8 +93,18 @@ def ask_baselines(world: Replayed) -> BaselineAnswers:
         name: {case.user_id: ranker.answer(case.user_id, world.cut, _FROZEN_N) for case in cases}
         for name, ranker in _frozen_baselines(world.train).items()
     }
-    live = {name: _live_answers(ranker, groups) for name, ranker in _live_baselines(world.train).items()}
+    live = {name: live_answers(ranker, groups) for name, ranker in _live_baselines(world.train).items()}
     return BaselineAnswers(frozen=frozen, live=live)
+
+
+def live_answers(ranker: Baseline, groups: Sequence[Group]) -> list[list[ItemId]]:
+    """Ask a baseline before each group and feed the group, as the services are asked."""
+    answers = []
+    for group in groups:
+        answers.append(ranker.answer(group.user_id, group.time, _PREQUENTIAL_N))
+        for event in group.events:
+            ranker.observe(event)
+    return answers
 
 
 def ask_frozen(client: ApiClient, world: Replayed, shift: Shift) -> Answers:
@@ -170,15 +180,6 @@ def _steps(groups: Sequence[Group], shift: Shift) -> list[dict[str, Any]]:
 
 def _fed(event: InteractionRecord, shift: Shift) -> dict[str, Any]:
     return {"item_id": event.item_id, "kind": event.kind, "happened_at": shift(event.time), "value": event.value}
-
-
-def _live_answers(ranker: Baseline, groups: Sequence[Group]) -> list[list[ItemId]]:
-    answers = []
-    for group in groups:
-        answers.append(ranker.answer(group.user_id, group.time, _PREQUENTIAL_N))
-        for event in group.events:
-            ranker.observe(event)
-    return answers
 
 
 def _frozen_baselines(train: Sequence[InteractionRecord]) -> dict[str, Baseline]:

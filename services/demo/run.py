@@ -66,6 +66,16 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Running:
+    """Services that serve a trained model: where, with which settings, and what it was made of."""
+
+    endpoints: Endpoints
+    settings: Settings
+    accounted: Accounted
+    taught: Taught
+
+
+@dataclass(frozen=True)
 class Served:
     """What was measured on the running services."""
 
@@ -100,6 +110,13 @@ def run_demo(settings: Settings, environ: Mapping[str, str], console: Console, *
 
 def turn(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoolExecutor) -> tuple[Report, Endpoints]:
     """Turn the circle once."""
+    running = bring_up(scene, stack, environ, pool)
+    served = _measure(scene, running.endpoints, running.settings, running.taught, pool)
+    return _reported(scene, running.accounted, running.taught, served), running.endpoints
+
+
+def bring_up(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoolExecutor) -> Running:
+    """Publish, land, build features, train and serve what happened before the cut."""
     cut = scene.shift(scene.world.cut)
     # What takes seconds to start or to import does so beside earlier stages, which leave a core half idle.
     feast = pool.submit(load_feast)
@@ -123,8 +140,7 @@ def turn(scene: Scene, stack: Stack, environ: Mapping[str, str], pool: ThreadPoo
         endpoints = stack.await_services()
         _await_histories(stack, settings)
         taught = training.result()
-    served = _measure(scene, endpoints, settings, taught, pool)
-    return _reported(scene, accounted, taught, served), endpoints
+    return Running(endpoints, settings, accounted, taught)
 
 
 def _publish(scene: Scene, settings: Settings) -> dict[str, int]:
@@ -173,12 +189,12 @@ def _measure(
     """Ask, click and evaluate over HTTP."""
     world, seed = scene.world, settings.model.seed
     items = {item.item_id: item for item in world.data.items}
-    clickers = _clickers(world)
+    users = clickers(world)
     with ApiClient(str(endpoints.recommender_url), str(endpoints.collector_url)) as client:
-        first_recommendation(client, clickers[0], taught.model_version)
+        first_recommendation(client, users[0], taught.model_version)
         first_after_s = scene.stages.elapsed
         with scene.stages.stage("tour", "Ask for users, guests and a new item, and click") as stage:
-            tour = take_tour(client, clickers[0], items, time.monotonic)
+            tour = take_tour(client, users[0], items, time.monotonic)
             for stop in tour.stops:
                 stage.say(f"{stop.who}: {', '.join(stop.titles)}" + (f" ({stop.fallbacks})" if stop.fallbacks else ""))
             stage.say(
@@ -186,7 +202,7 @@ def _measure(
             )
         with scene.stages.stage("freshness", f"Click {_CLICKS} times and wait for another slate") as stage:
             stage.expect(_CLICKS)
-            freshness = measure_freshness(client, clickers[1 : _CLICKS + 1], time.monotonic, stage.progress)
+            freshness = measure_freshness(client, users[1 : _CLICKS + 1], time.monotonic, stage.progress)
         with scene.stages.stage("evaluate", "Evaluate what is served on the held-out events") as stage:
             asked = pool.submit(ask_baselines, world)
             frozen = ask_frozen(client, world, scene.shift)
@@ -201,7 +217,7 @@ def _measure(
             )
 
 
-def _clickers(world: Replayed) -> list[UserId]:
+def clickers(world: Replayed) -> list[UserId]:
     """Return users with a history that the evaluation does not ask for, those with the longest one first."""
     tested = {event.user_id for event in world.test}
     events = Counter(event.user_id for event in world.train if event.user_id not in tested)
@@ -241,7 +257,7 @@ def _report_to(console: Console) -> Any:
 
 def _serve_on(stack: Stack, scene: Scene, endpoints: Endpoints, console: Console) -> None:
     """Keep the API up until Ctrl-C, with three lines to try."""
-    user = _clickers(scene.world)[0]
+    user = clickers(scene.world)[0]
     item = scene.world.train[0].item_id
     json = "-H 'content-type: application/json'"
     for line in (

@@ -1,4 +1,6 @@
-from models.baselines import ItemKnn, Markov, Popularity, Product, RecentPopularity
+import pytest
+
+from models.baselines import DecayedPopularity, ItemKnn, Markov, Popularity, Product, RecentPopularity
 from models.heldout import frozen_cases, frozen_quality, prequential_groups, prequential_ndcg
 from models.metrics import paired_bootstrap
 from streaming.dataset import InteractionRecord
@@ -50,6 +52,17 @@ def test_recent_popularity_counts_its_days_only_and_what_was_observed() -> None:
     assert ranker.answer(UserId("x"), 42 * DAY, 3) == ["2", "3", "1"]
     ranker.observe(event(4, "y", "3", 42 * DAY))
     assert ranker.answer(UserId("x"), 42 * DAY + 1, 3) == ["3", "2", "1"]
+
+
+def test_decayed_popularity_halves_an_event_with_every_half_life_and_counts_what_was_observed() -> None:
+    ranker = DecayedPopularity(TRAIN, half_life_days=10)
+    # As of day 41 the event of item 3 at that very time does not count; item 2 has one of day 40 and one of day 0.
+    expected = [2**-4.1, 2**-0.1 + 2 ** -(4.1 - 10_000 / (10 * DAY)), 0.0]
+    assert ranker.scores(UserId("x"), 41 * DAY).tolist() == pytest.approx(expected)
+    assert ranker.answer(UserId("x"), 42 * DAY, 3) == ["3", "2", "1"]
+    ranker.observe(event(4, "y", "1", 42 * DAY))
+    ranker.observe(event(5, "y", "new", 42 * DAY))
+    assert ranker.answer(UserId("x"), 42 * DAY + 1, 3) == ["1", "3", "2"]
 
 
 def test_a_baseline_never_returns_what_was_seen_or_is_not_in_the_catalogue() -> None:
