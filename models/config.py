@@ -60,6 +60,19 @@ class RankingSettings(BaseModel):
     )
 
 
+class GateSettings(BaseModel):
+    """What a model must show before it becomes the champion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tolerance: float = Field(0.02, gt=0, lt=1, description="relative loss of NDCG@10 that the 95 % bound must exclude")
+    users: int = Field(500, ge=1, description="fewest users of a comparison; fewer are insufficient data, not a pass")
+    reference_every: int = Field(10, ge=1, description="promotions after which the frozen reference is replaced")
+    coverage: float = Field(
+        0.8, ge=0, le=1, description="least share of the champion's and the reference's coverage@10"
+    )
+
+
 class ModelSettings(BaseModel):
     """How models are trained, and the object store that keeps them."""
 
@@ -77,6 +90,7 @@ class ModelSettings(BaseModel):
     checkpoints_kept: int = Field(3, ge=1, description="newest checkpoints kept of each part of training")
     retrieval: RetrievalSettings = RetrievalSettings()
     ranking: RankingSettings = RankingSettings()
+    gate: GateSettings = GateSettings()
 
     def under(self, home: Path) -> Self:
         """Return these settings with every unset place put under `home`."""

@@ -1,7 +1,8 @@
 """The gate: a model becomes the champion only when held-out users say that it is not worse.
 
-Both models are asked about the same users on one slice of time that is later than what either was trained on; what is
-compared is the relative difference of NDCG@10, paired over users.
+All models are asked about the same users on one slice of time that is later than what any of them was trained on. What
+is compared, with the champion and with a frozen reference, is the relative difference of NDCG@10, paired over users,
+and coverage.
 """
 
 from collections.abc import Mapping
@@ -10,12 +11,12 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from models.config import GateSettings
 from models.metrics import paired_bootstrap
 from streaming.errors import FlywheelError
 from streaming.ids import UserId
 
-MIN_USERS = 500
-_WORST_RELATIVE_LOSS = -0.02
+Outcome = Literal["pass", "fail", "insufficient data"]
 
 
 class SliceOverlaps(FlywheelError):
@@ -27,21 +28,48 @@ class GateRefused(FlywheelError):
 
 
 class Evaluated(msgspec.Struct, frozen=True):
-    """A model's NDCG@10 by user on the slice; `trained_until` in ms."""
+    """A model's NDCG@10 by user on the slice; `trained_until` in ms.
+
+    `coverage10` counts the different items among the first ten of all users.
+    """
 
     model_version: str
     trained_until: int
     ndcg10: Mapping[UserId, float]
+    coverage10: int
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gate found. `low` is the lower end of the 95 % interval of the relative difference."""
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What a candidate is beside one other model.
 
-    outcome: Literal["pass", "fail", "insufficient data", "no champion"]
-    against: str | None
+    `low` is the lower end of the 95 % interval of the relative difference, `coverage` the candidate's coverage as a
+    share of the other's. With too few users nothing is compared.
+    """
+
+    outcome: Outcome
+    model_version: str
     users: int
     relative_difference: float | None = None
     low: float | None = None
+    coverage: float | None = None
+
+    def sentence(self) -> str:
+        """Return the comparison in words."""
+        found = f"{self.outcome} against {self.model_version}, {self.users} users"
+        if self.relative_difference is None:
+            return found
+        return (
+            f"{found}, relative NDCG@10 {self.relative_difference:+.3f}, low {self.low:+.3f}, "
+            f"coverage@10 ratio {self.coverage:.2f}"
+        )
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate found on the slice from `slice_start`, ms; `against` the champion and the reference by role."""
+
+    outcome: Outcome | Literal["no champion"]
+    slice_start: int
+    against: dict[str, Comparison]
 
     @property
     def passed(self) -> bool:
@@ -55,34 +83,47 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     def sentence(self) -> str:
         """Return the verdict in words."""
-        if self.relative_difference is None:
-            return f"{self.outcome}, {self.users} users"
-        return (
-            f"{self.outcome}, {self.users} users, relative NDCG@10 {self.relative_difference:+.3f}, low {self.low:+.3f}"
-        )
+        return "; ".join([self.outcome, *(f"{role}: {found.sentence()}" for role, found in self.against.items())])
 
 
-def judge(candidate: Evaluated, champion: Evaluated | None, slice_start: int, seed: int) -> Verdict:
-    """Compare a candidate with the champion on the slice that begins at `slice_start`, ms.
+def judge(
+    candidate: Evaluated, opponents: Mapping[str, Evaluated], slice_start: int, limits: GateSettings, seed: int
+) -> Verdict:
+    """Compare a candidate with its opponents, by role, on the slice that begins at `slice_start`, ms.
 
-    Fewer than 500 common users are no pass, whatever the values. Raises SliceOverlaps when a model has seen the slice.
+    It passes when it passes against each; without opponents there is no champion yet, which is no pass either.
+    Raises SliceOverlaps when a model has seen the slice.
     """
-    for model in (candidate, champion):
-        if model is not None and model.trained_until > slice_start:
+    for model in (candidate, *opponents.values()):
+        if model.trained_until > slice_start:
             raise SliceOverlaps(f"model {model.model_version!r} was trained on a part of the slice: take a later slice")
-    if champion is None:
-        return Verdict(outcome="no champion", against=None, users=len(candidate.ndcg10))
-    users = sorted(candidate.ndcg10.keys() & champion.ndcg10.keys())
-    if len(users) < MIN_USERS:
-        return Verdict(outcome="insufficient data", against=champion.model_version, users=len(users))
+    against = {role: _compare(candidate, opponent, limits, seed) for role, opponent in opponents.items()}
+    return Verdict(outcome=_outcome(against), slice_start=slice_start, against=against)
+
+
+def _outcome(against: Mapping[str, Comparison]) -> Outcome | Literal["no champion"]:
+    outcomes = {found.outcome for found in against.values()}
+    if not outcomes:
+        return "no champion"
+    if "fail" in outcomes:
+        return "fail"
+    return "insufficient data" if "insufficient data" in outcomes else "pass"
+
+
+def _compare(candidate: Evaluated, opponent: Evaluated, limits: GateSettings, seed: int) -> Comparison:
+    users = sorted(candidate.ndcg10.keys() & opponent.ndcg10.keys())
+    if len(users) < limits.users:
+        return Comparison(outcome="insufficient data", model_version=opponent.model_version, users=len(users))
     ours = np.array([candidate.ndcg10[user] for user in users])
-    theirs = np.array([champion.ndcg10[user] for user in users])
+    theirs = np.array([opponent.ndcg10[user] for user in users])
     scale = max(float(theirs.mean()), 1e-12)
     interval = paired_bootstrap(ours / scale, theirs / scale, seed)
-    return Verdict(
-        outcome="pass" if interval.low > _WORST_RELATIVE_LOSS else "fail",
-        against=champion.model_version,
+    coverage = candidate.coverage10 / max(opponent.coverage10, 1)
+    return Comparison(
+        outcome="pass" if interval.low > -limits.tolerance and coverage >= limits.coverage else "fail",
+        model_version=opponent.model_version,
         users=len(users),
         relative_difference=interval.difference,
         low=interval.low,
+        coverage=coverage,
     )

@@ -67,17 +67,23 @@ def read_slice(lake: LakeSettings, namespace: Namespace, start: int) -> Slice:
 
 
 def evaluate(scorer: Scorer, part: Slice) -> Evaluated:
-    """Return NDCG@10 of each user with a later item that they had not seen; histories end at the start of the slice."""
+    """Return NDCG@10 and coverage@10 over the users with a later item that they had not seen.
+
+    Histories end at the start of the slice.
+    """
     popularity = _popularity(scorer, part)
-    values = {}
+    values: dict[UserId, float] = {}
+    shown: set[ItemId] = set()
     for user_id, past in part.users.items():
         seen = {event.item_id for event in past.events}
         targets = past.later - seen
         if targets:
             history = merge(History(), past.events, len(past.events))
             query = Query(history, part.features.get(user_id, {}), part.start)
-            values[user_id] = ndcg(_ranked(scorer, query, popularity, seen), targets, _K)
-    return Evaluated(scorer.version, scorer.trained_until, values)
+            ranked = _ranked(scorer, query, popularity, seen)
+            values[user_id] = ndcg(ranked, targets, _K)
+            shown.update(ranked)
+    return Evaluated(scorer.version, scorer.trained_until, values, len(shown))
 
 
 def _ranked(scorer: Scorer, query: Query, popularity: PopularityWindow, seen: set[ItemId]) -> list[ItemId]:

@@ -85,6 +85,21 @@ class Registry:
         history = self.history()
         return history[-1] if history else None
 
+    def opponents(self, reference_every: int) -> dict[str, str]:
+        """Return whom a new model must not be worse than: `champion` and, when it is another model, `reference`.
+
+        The reference is the model of the last promotion whose number is a multiple of `reference_every`, of the first
+        promotion while there is none. The gate compares with it at every promotion, so that small losses in a row end
+        where their sum is more than one promotion may lose. Promotions that were rolled back do not count.
+        Empty before the first promotion.
+        """
+        standing = _standing(self.history())
+        if not standing:
+            return {}
+        champion = standing[-1]
+        reference = standing[max(len(standing) // reference_every * reference_every, 1) - 1]
+        return {"champion": champion} if reference == champion else {"champion": champion, "reference": reference}
+
     def promote(self, change: Champion) -> Champion:
         """Make `change.model_version` the champion, as entry `change.number`, which must be the next one.
 
@@ -104,14 +119,13 @@ class Registry:
 
     def rollback(self, now: int, reason: str) -> Champion:
         """Make the model that the current champion replaced the champion again; raises NothingToRollBackTo."""
-        history = self.history()
-        before = _predecessor(history)
-        if before is None:
+        standing = _standing(self.history())
+        if len(standing) < 2:
             raise NothingToRollBackTo("the champion has no predecessor: promote another model instead")
         return self.promote(
             Champion(
                 number=self.next_number(),
-                model_version=before,
+                model_version=standing[-2],
                 change="rollback",
                 changed_at=now,
                 gate={},
@@ -140,12 +154,12 @@ class Registry:
         return sorted(str(path).rstrip("/").rpartition("/")[2] for path in self._files.ls(folder, detail=False))
 
 
-def _predecessor(history: list[Champion]) -> str | None:
-    """Return the model that was champion before the current one, seeing through rollbacks."""
+def _standing(history: list[Champion]) -> list[str]:
+    """Return the models of the promotions that were not rolled back, oldest first; the last is the champion."""
     stack: list[str] = []
     for change in history:
         if change.change == "rollback":
             stack.pop()
         else:
             stack.append(change.model_version)
-    return stack[-2] if len(stack) > 1 else None
+    return stack

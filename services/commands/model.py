@@ -83,7 +83,8 @@ def evaluate(
     (measured,) = _evaluated(settings, [version], start)
     values = list(measured.ndcg10.values())
     mean = sum(values) / len(values) if values else None
-    show("Evaluated", [{"model_version": version, "users": len(values), "ndcg10": mean}], as_json)
+    row = {"model_version": version, "users": len(values), "ndcg10": mean, "coverage10": measured.coverage10}
+    show("Evaluated", [row], as_json)
 
 
 def promote(version: Version, reason: Reason = None, as_json: AsJson = False) -> None:
@@ -95,12 +96,13 @@ def promote(version: Version, reason: Reason = None, as_json: AsJson = False) ->
 
     settings = load_settings()
     registry = _registry(settings)
-    champion = registry.champion()
-    contestants = [version] if champion is None else [version, champion.model_version]
+    opponents = registry.opponents(settings.model.gate.reference_every)
+    contestants = [version, *opponents.values()]
     start = max(_trained_until(settings, contestants))
-    measured = _evaluated(settings, contestants, start)
-    verdict = judge(measured[0], measured[1] if champion is not None else None, start, settings.model.seed)
+    ours, *theirs = _evaluated(settings, contestants, start)
+    verdict = judge(ours, dict(zip(opponents, theirs, strict=True)), start, settings.model.gate, settings.model.seed)
     change = run(registry, version, verdict, reason, time.time_ns() // 1_000_000)
+    console().print(f"Gate: {verdict.sentence()}", soft_wrap=True)
     announce(settings.kafka, settings.topics, change)
     show("Promoted", [msgspec.to_builtins(change)], as_json)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from models.config import artifacts_url
+from models.config import ModelSettings, artifacts_url
 from models.gate import Evaluated, Verdict, judge
 from models.offline import read_slice
 from models.registry import Registry
@@ -62,7 +62,7 @@ def teach(settings: Settings, world: Replayed, cut: int, stage: Stage) -> Taught
         f"held-out NDCG@10 of {offline.users} users: model {offline.ndcg10:.3f}, popularity {offline.popularity:.3f}, "
         f"item-kNN {offline.item_knn:.3f}"
     )
-    verdict = _verdict(registry, trained, model.seed)
+    verdict = _verdict(registry, trained, model)
     champion = promote(registry, trained.version, verdict, _REASON, time.time_ns() // 1_000_000)
     announce(settings.kafka, settings.topics, champion)
     stage.say(f"model {trained.version}, gate: {verdict.sentence()}; promoted for a reason: {_REASON}")
@@ -84,8 +84,11 @@ def _measured(settings: Settings, registry: Registry, version: str, world: Repla
         return measure_offline(Scorer.load(Path(folder)), known, world)
 
 
-def _verdict(registry: Registry, trained: "TrainedModel", seed: int) -> Verdict:
+def _verdict(registry: Registry, trained: "TrainedModel", model: ModelSettings) -> Verdict:
     """Ask the gate; nothing in the lake is later than the cut, so no user can be compared."""
-    champion = registry.champion()
-    before = None if champion is None else Evaluated(champion.model_version, trained.trained_until, {})
-    return judge(Evaluated(trained.version, trained.trained_until, {}), before, trained.trained_until, seed)
+    start = trained.trained_until
+    opponents = {
+        role: Evaluated(version, start, {}, 0)
+        for role, version in registry.opponents(model.gate.reference_every).items()
+    }
+    return judge(Evaluated(trained.version, start, {}, 0), opponents, start, model.gate, model.seed)

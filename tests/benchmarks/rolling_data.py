@@ -72,7 +72,7 @@ def values_of(world: Replayed, frozen: Mapping[UserId, Ranked], live: Sequence[R
 
 def model_settings(settings: Settings) -> dict[str, Any]:
     """Return what the figures depend on besides the data: the model's settings without its folders."""
-    return settings.model.model_dump(mode="json", exclude={"artifacts", "checkpoints"})
+    return settings.model.model_dump(mode="json", exclude={"artifacts", "checkpoints", "gate"})
 
 
 def pipeline_file(work: Path, percent: int) -> Path:

@@ -14,4 +14,5 @@ def test_without_history_or_popularity_items_come_by_row_and_targets_score_by_th
     measured = evaluate(scorer, Slice(scorer.trained_until, {}, {}).followed_by(held_out))
     ideal = 1 + 1 / math.log2(3)
     assert measured.model_version == scorer.version
+    assert measured.coverage10 == 10  # all three see the same ten
     assert measured.ndcg10 == {"a": 1.0, "b": 1 / math.log2(4), "c": (1 + 1 / math.log2(4)) / ideal}

@@ -59,6 +59,30 @@ def test_rolling_back_twice_goes_back_two_models(registry: Registry) -> None:
         registry.rollback(4, "and m1")
 
 
+def test_nobody_is_compared_with_before_the_first_promotion(registry: Registry) -> None:
+    assert registry.opponents(10) == {}
+
+
+def test_the_first_champion_is_the_reference_until_the_tenth_promotion(registry: Registry) -> None:
+    registry.promote(change(registry, "m1"))
+    assert registry.opponents(10) == {"champion": "m1"}
+    for _ in range(8):
+        registry.promote(change(registry, "m2"))
+        assert registry.opponents(10) == {"champion": "m2", "reference": "m1"}
+    registry.promote(change(registry, "m3"))
+    assert registry.opponents(10) == {"champion": "m3"}
+    registry.promote(change(registry, "m2"))
+    assert registry.opponents(10) == {"champion": "m2", "reference": "m3"}
+
+
+def test_a_promotion_that_was_rolled_back_does_not_replace_the_reference(registry: Registry) -> None:
+    for version in ("m1", "m2", "m3"):
+        registry.promote(change(registry, version))
+    assert registry.opponents(3) == {"champion": "m3"}
+    registry.rollback(2, "m3 is worse")
+    assert registry.opponents(3) == {"champion": "m2", "reference": "m1"}
+
+
 def test_a_model_that_was_not_added_cannot_be_promoted(registry: Registry) -> None:
     with pytest.raises(UnknownModel, match="'m9'"):
         registry.promote(change(registry, "m9"))
