@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from models.divergence import check_loss
 from models.sharding import Sharded, device, is_first
 from streaming.errors import FlywheelError
 
@@ -195,8 +196,9 @@ class Run:
         yield from enumerate(plan[done:], done)
 
     def add(self, loss: float) -> None:
-        """Note a step's loss and save if it is time to."""
+        """Note a step's loss and save if it is time to; raises TrainingDiverged rather than save a lost run."""
         self.losses.append(loss)
+        check_loss(self.losses)
         if self._checkpoints and self._checkpoints.due(len(self.losses), self._steps):
             self._checkpoints.save(self._sharded, self._progress())
 

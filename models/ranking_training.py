@@ -11,6 +11,7 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTens
 
 from models.config import RankingSettings
 from models.content import ItemContent
+from models.divergence import check_loss
 from models.groups import Groups
 from models.inputs import CATEGORY_TABLE, ITEM_TABLE, USER_TABLE, category_buckets, item_bucket
 from models.ranking import RankingModel
@@ -81,7 +82,7 @@ def train_ranker(
 ) -> tuple[TrainedRanker, list[float]]:
     """Return the trained ranker and each step's loss. Every process must make the same call.
 
-    `report` hears of every step with the share that is done.
+    `report` hears of every step with the share that is done. Raises TrainingDiverged when the loss does.
     """
     groups = data.groups
     torch.manual_seed(seed)
@@ -95,10 +96,11 @@ def train_ranker(
     usable = np.flatnonzero(groups.labels[data.group].any(axis=1))
     count = max(1, len(usable) // settings.batch_size)
     plan = [part for _ in range(settings.epochs) for part in np.array_split(rng.permutation(usable), count)]
-    losses = []
+    losses: list[float] = []
     for number, part in enumerate(plan):
         share = _FINAL_RATE + (1 - _FINAL_RATE) * (1 - number / len(plan))
         losses.append(total(sharded.step(batches.batch(part, rng), share)) / torch.distributed.get_world_size())
+        check_loss(losses)
         report((number + 1) / len(plan))
     return _trained(settings, items, sharded.weights(), data.dense.shape[2]), losses
 

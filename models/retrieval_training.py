@@ -104,7 +104,8 @@ class RetrievalTrainer:
         """Pass over the log `epochs` times, from `peak` of the learning rates down; returns each step's loss.
 
         `report` hears of every step with the share that is done. With checkpoints the same call goes on where an
-        interrupted one was last saved; raises OtherRun when they are of another call, NotSaved.
+        interrupted one was last saved; raises OtherRun when they are of another call, NotSaved. Raises
+        TrainingDiverged when the loss does.
         """
         targets = _next_seconds(log)
         name = self._name(log, epochs, peak) if checkpoints else ""
