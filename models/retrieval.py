@@ -73,7 +73,7 @@ class Block(nn.Module):
         width = dim // self._heads
         parts = self.projections(x).reshape(batch, length, 3, self._heads, width).permute(2, 0, 3, 1, 4)
         query, key, value = parts[0], parts[1], parts[2]
-        position = torch.arange(length)
+        position = torch.arange(length, device=x.device)
         distance = position[:, None] - position[None, :]
         bias = self.distance_bias[:, distance.clamp(min=0)].masked_fill(distance < 0, float("-inf"))
         weights = torch.softmax(query @ key.transpose(-1, -2) / width**0.5 + bias, dim=-1)
@@ -101,7 +101,7 @@ class UserTower(nn.Module):
     def forward(self, history: Tensor, last: Tensor) -> Tensor:
         """Return float [batch, dim] for inputs float [batch, length, dim] whose last real place is int64 `last`."""
         vectors = self.at_every_place(history)
-        return vectors[torch.arange(history.shape[0]), last]
+        return vectors[torch.arange(history.shape[0], device=history.device), last]
 
     def at_every_place(self, history: Tensor) -> Tensor:
         """Return float [batch, length, dim]: the user vector after each place."""

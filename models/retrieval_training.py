@@ -272,5 +272,5 @@ def _features(batch: Batch) -> KeyedJaggedTensor:
     return KeyedJaggedTensor.from_lengths_sync(
         keys=[CATALOGUE, HISTORY],
         values=torch.cat((batch.catalogue, history)),
-        lengths=torch.tensor([len(batch.catalogue), len(history)]),
+        lengths=torch.tensor([len(batch.catalogue), len(history)], device=history.device),
     )

@@ -5,7 +5,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ class Sharded:
         self._optimizer.zero_grad()
         with _multiplying(self._bfloat16):
             with _upstream_notices_muted():
-                loss = self._module(batch)
+                loss = self._module(_on_device(batch))
             loss.backward()
         self._optimizer.step()
         self._average()
@@ -278,6 +278,13 @@ def _put_shards(value: Tensor | ShardedTensor, whole: Tensor) -> None:
     if isinstance(value, ShardedTensor):
         for shard in value.local_shards():
             shard.tensor.detach().copy_(whole[_place(shard)])
+
+
+def _on_device(batch: object) -> object:
+    """Return a batch, a dataclass of tensors, on this process's device."""
+    if device().type == "cpu" or not is_dataclass(batch) or isinstance(batch, type):
+        return batch
+    return replace(batch, **{field.name: getattr(batch, field.name).to(device()) for field in fields(batch)})
 
 
 def _local_parts(value: Tensor | ShardedTensor) -> list[Tensor]:

@@ -1,15 +1,18 @@
 """The models of the leave-one-out table. A further one is a line in `MODELS`, `seeded` if its training is random."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from tuning import Tuned
 
+from models.config import RetrievalSettings
 from models.ials import Ials
 from models.leave_one_out import SequenceRanker
 from models.sequence_baselines import Ease, ItemKnn, Markov, Popularity
 from models.sequences import Sequences
+from models.threads import wait_passively
 
 Build = Callable[[Sequences, int, bool], SequenceRanker]
 
@@ -49,6 +52,31 @@ def _tuned_ials(known: Sequences, seed: int, quick: bool) -> SequenceRanker:
     return Tuned(known, {f"factors {factors}": partial(fit, factors=factors) for factors in (64, 128, 256)})
 
 
+_SEQUENCE = RetrievalSettings(
+    length=200,
+    dim=64,
+    heads=2,
+    blocks=2,
+    dropout=0.2,
+    unknown_share=0.1,
+    epochs=45,
+    batch_size=64,
+    learning_rate=2e-3,
+    embedding_learning_rate=0.1,
+    warmup_steps=200,
+    average=0.999,
+    bfloat16=True,
+)
+
+
+def _sequence(known: Sequences, seed: int, quick: bool) -> SequenceRanker:
+    wait_passively(os.environ)
+    from models.sequence_model import fit_sequence_model  # noqa: PLC0415 - torch reads the variable when imported
+
+    settings = _SEQUENCE.model_copy(update={"epochs": 1}) if quick else _SEQUENCE
+    return fit_sequence_model(known.held_back(1), settings, seed, threads=2, report=lambda _share: None)
+
+
 MODELS: dict[str, Entry] = {
     "popularity": _fixed(Popularity),
     "item-knn-50": _fixed(ItemKnn),
@@ -59,4 +87,5 @@ MODELS: dict[str, Entry] = {
     "ease-tuned": Entry(_tuned_ease, slow=True),
     "ials-tuned": Entry(_tuned_ials, slow=True),
     "markov-tuned": Entry(_tuned_markov, slow=True),
+    "sequence": Entry(_sequence, seeded=True),
 }
