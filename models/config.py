@@ -1,11 +1,13 @@
 """Settings of training, of the models and of where their artifacts lie."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from streaming.errors import FlywheelError
+
+StartFrom = Literal["auto", "champion", "scratch"]
 
 
 class RetrievalSettings(BaseModel):
@@ -21,6 +23,7 @@ class RetrievalSettings(BaseModel):
     unknown_share: float = Field(0.15, ge=0, lt=1, description="share of item occurrences trained as an unknown item")
     epochs: int = Field(6, ge=1, description="passes over the histories before the ranker's slice")
     refit_epochs: int = Field(2, ge=1, description="further passes over all histories up to the cut")
+    warm_epochs: int = Field(2, ge=1, description="passes instead of epochs when training starts from the champion")
     batch_size: int = Field(64, ge=1, description="windows of histories in a step, over all processes")
     learning_rate: float = Field(5e-3, gt=0, description="rate of the dense weights, Adam")
     embedding_learning_rate: float = Field(0.1, gt=0, description="rate of the embedding rows, row-wise Adagrad")
@@ -38,6 +41,21 @@ class RetrievalSettings(BaseModel):
         if self.dim % self.heads:
             raise ValueError(f"heads must divide dim, and {self.heads} does not divide {self.dim}")
         return self
+
+
+class VocabularySettings(BaseModel):
+    """Which items have a row of the sequence model's embedding table to themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    admit_at: int = Field(1, ge=1, description="interactions from which on an item gets an embedding row of its own")
+    shared_rows: int = Field(1, ge=1, description="rows that all other items share, chosen by a hash of their ids")
+    evict_after_days: int = Field(
+        0, ge=0, description="days without an interaction after which an item loses its row; 0 = never"
+    )
+    most_items: int = Field(
+        0, ge=0, description="most items with a row of their own; beyond it the rarest lose theirs; 0 = no limit"
+    )
 
 
 class RankingSettings(BaseModel):
@@ -81,6 +99,10 @@ class ModelSettings(BaseModel):
     artifacts: str | None = Field(None, description="folder or fsspec URL of the model registry; unset = in home")
     threads: int = Field(1, ge=1, description="CPU threads of a training process; more pay only on idle cores")
     seed: int = Field(7, ge=0, description="seed of everything random in training")
+    start_from: StartFrom = Field(
+        "auto",
+        description="weights that the sequence model starts from: `champion`, `scratch`, or `auto`: the champion if it fits",
+    )
     neighbours: int = Field(400, ge=1, description="co-visited items kept per item")
     history_length: int = Field(200, ge=1, le=10_000, description="newest interactions that features are computed from")
     checkpoints: str | None = Field(
@@ -88,6 +110,7 @@ class ModelSettings(BaseModel):
     )
     checkpoint_steps: int = Field(0, ge=0, description="steps of the sequence model between checkpoints; 0 = none")
     checkpoints_kept: int = Field(3, ge=1, description="newest checkpoints kept of each part of training")
+    vocabulary: VocabularySettings = VocabularySettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     ranking: RankingSettings = RankingSettings()
     gate: GateSettings = GateSettings()

@@ -15,6 +15,8 @@ GAP_BUCKETS = 26
 USER_TABLE, CATEGORY_TABLE, ITEM_TABLE = "user", "category", "item"
 """The ranker's hashed embedding tables."""
 
+_SHARED = "shared"
+
 
 def gap_buckets(times_ms: NDArray[np.int64], as_of_ms: int) -> NDArray[np.int64]:
     """Return for each of a history's times, ascending, the bucket of the time until the next second with an event.
@@ -53,6 +55,11 @@ def category_buckets(categories: Sequence[str], buckets: int) -> list[int]:
 def item_bucket(item_id: str, buckets: int) -> int:
     """Return the row of the item table for an item that the model is trained on."""
     return hashed(ITEM_TABLE, item_id, buckets)
+
+
+def shared_row(item_id: str, count: int) -> int:
+    """Return which of the sequence model's `count` shared rows stands for an item without a row of its own."""
+    return hashed(_SHARED, item_id, count)
 
 
 def _token(value: str | float | bool) -> str:

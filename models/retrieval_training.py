@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
 
 from models.checkpoints import Checkpoints, Run, digest
 from models.config import RetrievalSettings
+from models.embedding_vocabulary import ItemRows
 from models.inputs import gap_buckets
 from models.log import Log
 from models.retrieval import RetrievalModel, Shape
@@ -20,6 +22,9 @@ from models.softmax import Choices, softmax_loss
 
 CATALOGUE, HISTORY = "catalogue", "history"
 _TABLE = "item"
+TABLE_WEIGHT = f"embeddings.embeddings.{_TABLE}.weight"
+"""The table's name among the trainer's weights."""
+
 _FINAL_RATE = 0.05
 _SIZES = 8  # of windows, that are told apart
 
@@ -31,7 +36,8 @@ Report = Callable[[float], None]
 class Batch:
     """One process's part of a step.
 
-    `history`, `kinds`, `gaps` are int64 [windows, length of the longest], padded at the end. Targets are flat:
+    `history` and `catalogue` are rows of the table. `history`, `kinds`, `gaps` are int64 [windows, length of the
+    longest], padded at the end. Targets are flat:
     `places`, ascending, indexes the flattened windows, `targets` indexes `catalogue`, int64 [items], among whose
     `corrections` (log of the chance that an item is in it) and content vectors it chooses; `weights` sum to 1 over all
     processes' parts.
@@ -55,15 +61,14 @@ class RetrievalTask(nn.Module):
     Y. Bengio and J.-S. Senecal, Quick training of probabilistic neural nets by importance sampling, AISTATS 2003.
     """
 
-    def __init__(self, shape: Shape, items: int, content_width: int) -> None:
+    def __init__(self, shape: Shape, rows: int, content_width: int) -> None:
         super().__init__()
-        # One row more than items: what stands for an item without an embedding of its own.
         self.embeddings = EmbeddingCollection(
             tables=[
                 EmbeddingConfig(
                     name=_TABLE,
                     embedding_dim=shape.dim,
-                    num_embeddings=items + 1,
+                    num_embeddings=rows,
                     feature_names=[CATALOGUE, HISTORY],
                     weight_init_min=-0.1,
                     weight_init_max=0.1,
@@ -87,14 +92,20 @@ class RetrievalTask(nn.Module):
 class RetrievalTrainer:
     """Trains the sequence model; may go on with more interactions. Every process must make the same calls."""
 
-    def __init__(self, settings: RetrievalSettings, content: NDArray[np.float32], seed: int) -> None:
+    def __init__(
+        self, settings: RetrievalSettings, content: NDArray[np.float32], seed: int, rows: ItemRows | None = None
+    ) -> None:
+        """Take the content vectors of the catalogue's items and their rows, by default a row of its own for each."""
         torch.manual_seed(seed)
         self._settings = settings
         self._content = torch.from_numpy(np.vstack((content, np.zeros((1, content.shape[1]), np.float32))))
         self._items = len(content)
+        self._rows = rows or ItemRows.own(self._items)
+        # One more than items, which stands for whatever is not in the catalogue.
+        self._used, self._shared = (np.append(of, self._rows.first_shared) for of in (self._rows.used, self._rows.shared))
         self._seed = seed
         self._rng = np.random.default_rng(seed)
-        task = RetrievalTask(Shape.of(settings), self._items, content.shape[1])
+        task = RetrievalTask(Shape.of(settings), self._rows.size, content.shape[1])
         rates = Rates(settings.learning_rate, settings.embedding_learning_rate, settings.weight_decay, settings.average)
         self._sharded = Sharded(task, task.embeddings, rates, settings.bfloat16)
 
@@ -124,15 +135,17 @@ class RetrievalTrainer:
         model = RetrievalModel(Shape.of(self._settings), self._content.shape[1])
         load_weights(model, weights, "model.")
         model.eval()
-        table = weights[f"embeddings.embeddings.{_TABLE}.weight"]
+        table = weights[TABLE_WEIGHT]
+        shared = np.arange(self._rows.first_shared, self._rows.size)
+        content = functional.pad(self._content[: self._items], (0, 0, 0, len(shared)))
         with torch.no_grad():
-            vectors = model.item_vectors(table, self._content)
+            vectors = model.item_vectors(table[np.append(self._rows.used, shared)], content)
         return TrainedRetrieval(model, table, vectors, self._settings.length)
 
     def _name(self, log: Log, epochs: int, peak: float) -> str:
         """Return a sum over everything that a call of `train` depends on."""
         texts = self._settings.model_dump_json(), str((self._seed, epochs, peak))
-        return digest(*texts, self._content.numpy(), log.rows, log.times, log.kinds, log.starts)
+        return digest(*texts, self._content.numpy(), self._used, self._shared, log.rows, log.times, log.kinds, log.starts)
 
     def _schedule(self, step: int, steps: int) -> float:
         """Return the share of the peak rate: up over the warm-up, then down in a line."""
@@ -170,23 +183,25 @@ class RetrievalTrainer:
             history[number, :size] = log.rows[window]
             kinds[number, :size] = log.kinds[window]
             gaps[number, :size] = following.gaps[window]
-        history[self._rng.random(history.shape) < self._settings.unknown_share] = unknown
+        taken_for_new = self._rng.random(history.shape) < self._settings.unknown_share
+        history_rows = np.where(taken_for_new, self._shared[history], self._used[history])
+        history[taken_for_new] = unknown
         places, rows = _targets(following, windows, length)
         catalogue, corrections = self._catalogue(rows)
-        shown = np.where(self._rng.random(len(catalogue)) < self._settings.unknown_share, unknown, catalogue)
+        taken_for_new = self._rng.random(len(catalogue)) < self._settings.unknown_share
         own = own_part(len(windows))
         mine = (places >= own.start * length) & (places < own.stop * length)
         _, index, counts = np.unique(places, return_inverse=True, return_counts=True)
         weights = 1.0 / counts[index] / max(len(counts), 1)
         return Batch(
-            history=torch.from_numpy(history[own]),
+            history=torch.from_numpy(history_rows[own]),
             history_content=self._content[history[own].ravel()],
             kinds=torch.from_numpy(kinds[own]),
             gaps=torch.from_numpy(gaps[own]),
             places=torch.from_numpy(places[mine] - own.start * length),
             targets=torch.from_numpy(np.searchsorted(catalogue, rows[mine])),
             weights=torch.from_numpy(weights[mine]).float(),
-            catalogue=torch.from_numpy(shown),
+            catalogue=torch.from_numpy(np.where(taken_for_new, self._shared[catalogue], self._used[catalogue])),
             catalogue_content=self._content[catalogue],
             corrections=torch.from_numpy(corrections).float(),
         )
@@ -204,7 +219,10 @@ class RetrievalTrainer:
 
 @dataclass(frozen=True)
 class TrainedRetrieval:
-    """The servable model, its table float [items + 1, dim], and the item vectors of that shape (last: the unknown)."""
+    """The servable model, its table float [rows, dim], and the vectors float [items + shared rows, dim].
+
+    The last vectors are the shared rows', for what is not in the catalogue.
+    """
 
     model: RetrievalModel
     table: Tensor

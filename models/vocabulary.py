@@ -1,4 +1,4 @@
-"""Which embedding row stands for which item, and how open vocabularies are hashed. Torch-free: trainer and server."""
+"""Which row stands for which item, and how open vocabularies are hashed. Torch-free: trainer and server."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,10 @@ ItemRow = NewType("ItemRow", int)
 
 
 class Vocabulary:
-    """Items and their rows: ids given first keep rows 0 … n-1, ids added later get the next ones."""
+    """A catalogue's items and their rows: ids given first keep rows 0 … n-1, ids added later get the next ones.
+
+    These are the rows of arrays by item; which row of the embedding table an item has, `EmbeddingVocabulary` says.
+    """
 
     def __init__(self, item_ids: Iterable[ItemId]) -> None:
         self._ids = list(item_ids)
@@ -46,7 +49,12 @@ class Vocabulary:
 
 def in_natural_order(item_ids: Iterable[ItemId]) -> list[ItemId]:
     """Return the distinct ids, short ones first, so that numeric ids come in the order of their numbers."""
-    return sorted(set(item_ids), key=lambda item_id: (len(item_id), item_id))
+    return sorted(set(item_ids), key=natural_place)
+
+
+def natural_place(item_id: ItemId) -> tuple[int, ItemId]:
+    """Return what natural order compares."""
+    return len(item_id), item_id
 
 
 def hashed(table: str, value: str, buckets: int) -> int:
