@@ -101,7 +101,7 @@ class ModelSettings(BaseModel):
     seed: int = Field(7, ge=0, description="seed of everything random in training")
     start_from: StartFrom = Field(
         "auto",
-        description="weights that the sequence model starts from: `champion`, `scratch`, or `auto`: the champion if it fits",
+        description="weights to start from: `champion`, `scratch`, or `auto` = the champion where it fits",
     )
     neighbours: int = Field(400, ge=1, description="co-visited items kept per item")
     history_length: int = Field(200, ge=1, le=10_000, description="newest interactions that features are computed from")

@@ -42,6 +42,11 @@ class TrainingData:
     fill_value: float
     until: int
 
+    @property
+    def groups_from(self) -> int:
+        """When the first group was asked, ms: what the ranker reads must be fitted on what happened before."""
+        return int(self.groups.times.min())
+
 
 @dataclass(frozen=True)
 class Tables:

@@ -141,5 +141,7 @@ def _most_used(
     if not most:
         return set(item_ids)
     before = set(known)
-    order = sorted(item_ids, key=lambda item_id: (-counts.get(item_id, 0), item_id not in before, *natural_place(item_id)))
+    order = sorted(
+        item_ids, key=lambda item_id: (-counts.get(item_id, 0), item_id not in before, *natural_place(item_id))
+    )
     return set(order[:most])

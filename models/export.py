@@ -19,17 +19,19 @@ from models.neighbours import Neighbours
 from models.ranking_training import TrainedRanker
 from models.retrieval_training import TrainedRetrieval
 from models.spec import ModelSpec
+from models.start import Start, start_files
 
 _OPSET = 17
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Everything that training found, in memory; `metrics` are by name."""
+    """Everything that training found, in memory; `start` is for a retraining, `metrics` are by name."""
 
     spec: ModelSpec
     neighbours: Mapping[str, Neighbours]
     retrieval: TrainedRetrieval
+    start: Start
     ranker: TrainedRanker
     metrics: Mapping[str, float]
 
@@ -39,8 +41,8 @@ def artifact_parts(fitted: Fitted, data: TrainingData) -> Parts:
     retrieval, ranker = fitted.retrieval, fitted.ranker
     model = retrieval.model
     arrays: dict[str, NDArray[np.generic]] = {
-        "item_vectors": _array(retrieval.vectors[:-1]),
-        "unknown_vector": _array(retrieval.vectors[-1]),
+        "item_vectors": _array(retrieval.vectors[: len(data.items)]),
+        "shared_vectors": _array(retrieval.vectors[len(data.items) :]),
         "content_projection": _array(model.content.weight.T),
         "kind_vectors": _array(model.inputs.kinds.weight),
         "gap_vectors": _array(model.inputs.gaps.weight),
@@ -64,6 +66,7 @@ def artifact_parts(fitted: Fitted, data: TrainingData) -> Parts:
         item_ids=[item.item_id for item in data.items],
         metrics=fitted.metrics,
         files={
+            **start_files(fitted.start),
             WEIGHTS: save({name: value.contiguous() for name, value in weights.items()}),
             USER_TOWER: user_tower_onnx(retrieval),
             RANKER: ranker_onnx(ranker),

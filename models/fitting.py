@@ -19,6 +19,7 @@ from models.config import ModelSettings
 from models.content import content_vectors, fit_content
 from models.covisits import fit_neighbours
 from models.dataset import TrainingData
+from models.embedding_vocabulary import EmbeddingVocabulary, Usage, next_vocabulary
 from models.export import Fitted
 from models.log import KINDS, Log
 from models.ranking_dataset import FirstStage, ranking_data
@@ -27,11 +28,13 @@ from models.ranking_training import train_ranker
 from models.retrieval_training import RetrievalTrainer
 from models.sharding import limited_threads, process_group
 from models.spec import ContentSpec, Lineage, ModelSpec, RankingSpec, RetrievalSpec
+from models.start import Parent, Start
+from models.warm_start import carried_content, carried_state
 
 Progress = Callable[[str, float], None]
 """Hears of the name of a part and of the share of it that is done, 0 to 1."""
 
-_REFIT_PEAK = 0.3  # of the learning rates: the weights are near where they should be
+_WARM_PEAK = 0.3  # of the learning rates: the weights are near where they should be
 
 
 @dataclass
@@ -51,27 +54,44 @@ class Timer:
 
 
 def fit(
-    data: TrainingData, settings: ModelSettings, lineage: Lineage, timer: Timer, checkpoints: Checkpoints | None = None
+    data: TrainingData,
+    settings: ModelSettings,
+    lineage: Lineage,
+    timer: Timer,
+    checkpoints: Checkpoints | None = None,
+    parent: Parent | None = None,
 ) -> Fitted:
-    """Fit all models on `data`; the same data, settings and number of threads give the same weights.
+    """Fit all models on `data`; the same data, settings, parent and number of threads give the same weights.
 
     Runs on every process of the group that it joins, and gives each of them the whole result. With checkpoints the
     sequence model goes on where it was last saved on the same data; raises OtherRun when that was with other settings.
+    With a parent, which must fit, its first stage starts from the parent's.
     """
     with process_group(), limited_threads(settings.threads):
-        return _fit(data, settings, lineage, timer, checkpoints)
+        return _fit(data, settings, lineage, timer, checkpoints, parent)
 
 
 def _fit(
-    data: TrainingData, settings: ModelSettings, lineage: Lineage, timer: Timer, checkpoints: Checkpoints | None
+    data: TrainingData,
+    settings: ModelSettings,
+    lineage: Lineage,
+    timer: Timer,
+    checkpoints: Checkpoints | None,
+    parent: Parent | None,
 ) -> Fitted:
-    content = fit_content(data.items)
+    content = _content(data, parent)
     vectors = content_vectors(content, data.items)
-    trainer = RetrievalTrainer(settings.retrieval, vectors, settings.seed)
-    before = data.log.before(int(data.groups.times.min()))
-    saved = checkpoints and checkpoints.of_data(_name(vectors, before, data.log))
+    vocabulary = _vocabulary(data, settings, parent)
+    rows = vocabulary.rows_of([item.item_id for item in data.items])
+    trainer = RetrievalTrainer(settings.retrieval, vectors, settings.seed, rows)
+    if parent:
+        trainer.go_on_from(carried_state(parent, trainer.state(), vocabulary, content))
+    before = data.log.before(data.groups_from)
+    saved = checkpoints and checkpoints.of_data(_name(vectors, parent, before, data.log))
+    epochs, peak = (settings.retrieval.warm_epochs, _WARM_PEAK) if parent else (settings.retrieval.epochs, 1.0)
     with timer.part("retrieval") as report:
-        losses = trainer.train(before, settings.retrieval.epochs, 1.0, report, saved and saved.part("first"))
+        losses = trainer.train(before, epochs, peak, report, saved and saved.part("first"))
+    start = Start(data.groups_from, vocabulary, trainer.state())
     with timer.part("ranking features"):
         stage = FirstStage(content, fit_neighbours(before, len(data.items), settings.neighbours), trainer.trained())
         queries = ranking_data(data, stage, settings)
@@ -79,7 +99,7 @@ def _fit(
         ranker, ranker_losses = train_ranker(settings.ranking, data.items, queries, settings.seed, report)
     with timer.part("retrieval refit") as report:
         losses += trainer.train(
-            data.log, settings.retrieval.refit_epochs, _REFIT_PEAK, report, saved and saved.part("refit")
+            data.log, settings.retrieval.refit_epochs, _WARM_PEAK, report, saved and saved.part("refit")
         )
     with timer.part("co-visits"):
         neighbours = fit_neighbours(data.log, len(data.items), settings.neighbours)
@@ -87,14 +107,29 @@ def _fit(
         spec=_spec(data, settings, lineage, content),
         neighbours=neighbours,
         retrieval=trainer.trained(),
+        start=start,
         ranker=ranker,
         metrics=_metrics(data, losses, ranker_losses),
     )
 
 
-def _name(vectors: NDArray[np.float32], *logs: Log) -> str:
-    """Return a sum over the data that the sequence model is fitted on."""
-    return digest(vectors, *(column for log in logs for column in (log.rows, log.times, log.kinds, log.starts)))
+def _content(data: TrainingData, parent: Parent | None) -> ContentSpec:
+    content = fit_content(data.items)
+    return carried_content(content, parent.spec.content) if parent else content
+
+
+def _vocabulary(data: TrainingData, settings: ModelSettings, parent: Parent | None) -> EmbeddingVocabulary:
+    usage = Usage.of([item.item_id for item in data.items], data.log.rows, data.log.times)
+    return next_vocabulary(parent.start.vocabulary if parent else None, usage, settings.vocabulary, data.until)
+
+
+def _name(vectors: NDArray[np.float32], parent: Parent | None, *logs: Log) -> str:
+    """Return a sum over what the sequence model is fitted on and started from."""
+    return digest(
+        parent.version if parent else "",
+        vectors,
+        *(column for log in logs for column in (log.rows, log.times, log.kinds, log.starts)),
+    )
 
 
 def _spec(data: TrainingData, settings: ModelSettings, lineage: Lineage, content: ContentSpec) -> ModelSpec:

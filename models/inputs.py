@@ -59,7 +59,7 @@ def item_bucket(item_id: str, buckets: int) -> int:
 
 def shared_row(item_id: str, count: int) -> int:
     """Return which of the sequence model's `count` shared rows stands for an item without a row of its own."""
-    return hashed(_SHARED, item_id, count)
+    return hashed(_SHARED, item_id, count) if count > 1 else 0
 
 
 def _token(value: str | float | bool) -> str:

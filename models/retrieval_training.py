@@ -19,6 +19,7 @@ from models.log import Log
 from models.retrieval import RetrievalModel, Shape
 from models.sharding import Rates, Sharded, load_weights, own_part, total
 from models.softmax import Choices, softmax_loss
+from models.trainer_state import TrainerState, forget_rows, put_state, take_state
 
 CATALOGUE, HISTORY = "catalogue", "history"
 _TABLE = "item"
@@ -102,7 +103,9 @@ class RetrievalTrainer:
         self._items = len(content)
         self._rows = rows or ItemRows.own(self._items)
         # One more than items, which stands for whatever is not in the catalogue.
-        self._used, self._shared = (np.append(of, self._rows.first_shared) for of in (self._rows.used, self._rows.shared))
+        self._used, self._shared = (
+            np.append(of, self._rows.first_shared) for of in (self._rows.used, self._rows.shared)
+        )
         self._seed = seed
         self._rng = np.random.default_rng(seed)
         task = RetrievalTask(Shape.of(settings), self._rows.size, content.shape[1])
@@ -142,10 +145,24 @@ class RetrievalTrainer:
             vectors = model.item_vectors(table[np.append(self._rows.used, shared)], content)
         return TrainedRetrieval(model, table, vectors, self._settings.length)
 
+    def state(self) -> TrainerState:
+        """Return what another training can go on from."""
+        return take_state(self._sharded, TABLE_WEIGHT)
+
+    def go_on_from(self, state: TrainerState) -> None:
+        """Take over a state of the same shapes; to be called before `train`."""
+        put_state(self._sharded, TABLE_WEIGHT, state)
+
+    def forget(self, rows: Rows) -> None:
+        """Set rows of the table back to nothing, their optimiser's state included."""
+        forget_rows(self._sharded, TABLE_WEIGHT, rows)
+
     def _name(self, log: Log, epochs: int, peak: float) -> str:
         """Return a sum over everything that a call of `train` depends on."""
         texts = self._settings.model_dump_json(), str((self._seed, epochs, peak))
-        return digest(*texts, self._content.numpy(), self._used, self._shared, log.rows, log.times, log.kinds, log.starts)
+        return digest(
+            *texts, self._content.numpy(), self._used, self._shared, log.rows, log.times, log.kinds, log.starts
+        )
 
     def _schedule(self, step: int, steps: int) -> float:
         """Return the share of the peak rate: up over the warm-up, then down in a line."""
@@ -188,7 +205,7 @@ class RetrievalTrainer:
         history[taken_for_new] = unknown
         places, rows = _targets(following, windows, length)
         catalogue, corrections = self._catalogue(rows)
-        taken_for_new = self._rng.random(len(catalogue)) < self._settings.unknown_share
+        shown_as_new = self._rng.random(len(catalogue)) < self._settings.unknown_share
         own = own_part(len(windows))
         mine = (places >= own.start * length) & (places < own.stop * length)
         _, index, counts = np.unique(places, return_inverse=True, return_counts=True)
@@ -201,7 +218,7 @@ class RetrievalTrainer:
             places=torch.from_numpy(places[mine] - own.start * length),
             targets=torch.from_numpy(np.searchsorted(catalogue, rows[mine])),
             weights=torch.from_numpy(weights[mine]).float(),
-            catalogue=torch.from_numpy(np.where(taken_for_new, self._shared[catalogue], self._used[catalogue])),
+            catalogue=torch.from_numpy(np.where(shown_as_new, self._shared[catalogue], self._used[catalogue])),
             catalogue_content=self._content[catalogue],
             corrections=torch.from_numpy(corrections).float(),
         )

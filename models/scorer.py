@@ -115,7 +115,7 @@ class Scorer:
         row = self._vocabulary.add(item.item_id)
         content = content_vectors(self.spec.content, [item])[0]
         self._sources.content.put(row, content)
-        self._retrieval.vectors.put(row, self._retrieval.cold_vector(content))
+        self._retrieval.vectors.put(row, self._retrieval.cold_vector(item.item_id, content))
         self._ranking.put(row, item)
         self._last = None
         return row

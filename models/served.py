@@ -11,9 +11,10 @@ from features.history import HistoryEvent
 from models.artifact import RANKER, USER_TOWER, Artifact, CorruptArtifact
 from models.content import ItemContent
 from models.index import VectorIndex
-from models.inputs import category_buckets, gap_buckets, user_buckets
+from models.inputs import category_buckets, gap_buckets, shared_row, user_buckets
 from models.tables import GrowingTable
 from models.vocabulary import ItemRow
+from streaming.ids import ItemId
 
 Rows = NDArray[np.int64]
 Vector = NDArray[np.float32]
@@ -33,22 +34,23 @@ class ServedRetrieval:
     def __init__(self, artifact: Artifact) -> None:
         self.vectors = GrowingTable(artifact.floats("item_vectors"))
         self.index = VectorIndex(self.vectors)
-        self._unknown = artifact.floats("unknown_vector")
+        self._shared = artifact.floats("shared_vectors")
         self._projection = artifact.floats("content_projection")
         self._gaps = artifact.floats("gap_vectors")
         self._kinds = artifact.floats("kind_vectors")
         self._kind_rows = {name: row for row, name in enumerate(artifact.spec.retrieval.kinds)}
         self._tower = _session(artifact.file(USER_TOWER), USER_TOWER)
 
-    def cold_vector(self, content: Vector) -> Vector:
-        """Return the vector of an item without an embedding of its own."""
-        vector: Vector = self._unknown + content @ self._projection
+    def cold_vector(self, item_id: ItemId, content: Vector) -> Vector:
+        """Return the vector of an item that the model was not trained on."""
+        vector: Vector = self._shared[shared_row(item_id, len(self._shared))] + content @ self._projection
         return vector
 
     def user_vector(self, events: Sequence[HistoryEvent], rows: Sequence[ItemRow | None], as_of: int) -> Vector:
         """Return float32[dim] for a history that is not empty; a row of None is an unknown item."""
         known = np.array([-1 if row is None else row for row in rows], dtype=np.int64)
-        inputs = np.where((known >= 0)[:, None], self.vectors.take(np.maximum(known, 0)), self._unknown)
+        shared = self._shared[[shared_row(event.item_id, len(self._shared)) for event in events]]
+        inputs = np.where((known >= 0)[:, None], self.vectors.take(np.maximum(known, 0)), shared)
         times = np.array([event.happened_at for event in events], dtype=np.int64)
         inputs = inputs + self._gaps[gap_buckets(times, as_of)]
         inputs += self._kinds[[self._kind_rows[event.kind] for event in events]]

@@ -105,7 +105,7 @@ class Sharded:
             self._module = DistributedModelParallel(module, device=device(), plan=plan, sharders=sharders)
             # Sharded tables draw their rows anew, each process its own; all layouts are to start from the same ones.
             for name, value in self._module.state_dict().items():
-                _put_shards(value, start[name])
+                _put(value, start[name])
         dense = dict(in_backward_optimizer_filter(self._module.named_parameters()))
         self._dense = torch.optim.AdamW(dense.values(), lr=rates.dense, weight_decay=rates.decay)
         self._optimizer = CombinedOptimizer(
@@ -138,6 +138,14 @@ class Sharded:
         """
         with _upstream_notices_muted(), self._averaged():
             return {name: _whole(value) for name, value in self._module.state_dict().items()}
+
+    def put_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Set all weights, and their running averages, to whole ones by name; raises KeyError when one is missing."""
+        with _upstream_notices_muted():
+            for name, value in self._module.state_dict().items():
+                _put(value, weights[name])
+        for average, part in zip(self._averages, self._live, strict=False):
+            average.copy_(part)
 
     def _average(self) -> None:
         self._steps += 1
@@ -274,10 +282,12 @@ def _upstream_notices_muted() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _put_shards(value: Tensor | ShardedTensor, whole: Tensor) -> None:
-    if isinstance(value, ShardedTensor):
-        for shard in value.local_shards():
-            shard.tensor.detach().copy_(whole[_place(shard)])
+def _put(value: Tensor | ShardedTensor, whole: Tensor) -> None:
+    if not isinstance(value, ShardedTensor):
+        value.detach().copy_(whole)
+        return
+    for shard in value.local_shards():
+        shard.tensor.detach().copy_(whole[_place(shard)])
 
 
 def _on_device(batch: object) -> object:

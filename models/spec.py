@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -51,11 +51,15 @@ class RankingSpec(msgspec.Struct, frozen=True):
 
 
 class Lineage(msgspec.Struct, frozen=True):
-    """Where a model comes from: the lake's snapshots by table (none without a lake), the seed, the code's version."""
+    """Where a model comes from: the lake's snapshots by table (none without a lake), the seed, the code's version.
+
+    `parent` is the model whose weights training started from, None when it started from scratch.
+    """
 
     snapshots: dict[str, int]
     seed: int
     code_version: str
+    parent: str | None = None
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 from features.config import LakeSettings
 from features.snapshots import read_table
 from models.artifact import write_artifact
+from models.beginning import choose_beginning
 from models.checkpoints import Checkpoints, NotSaved
 from models.config import ModelSettings, artifacts_url
 from models.dataset import Tables, training_data
@@ -28,11 +29,12 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model in the registry: its version, what it was made from, what was measured, and the seconds by part."""
+    """A model in the registry: its version, what it was made and started from, what was measured, seconds by part."""
 
     version: str
     trained_until: int
     lineage: Lineage
+    beginning: str
     metrics: dict[str, float]
     seconds: dict[str, float]
 
@@ -44,28 +46,32 @@ def train(
 
     Under torchrun every process trains and the first one writes. Checkpoints, where they are set, stay until the
     artifact is in the registry. Raises SnapshotMissing without a lake, NotEnoughData when it holds too little, OtherRun
-    when there are checkpoints of the same data with other settings.
+    when there are checkpoints of the same data with other settings, NoChampion and ChampionUnfit when training is to
+    start from a champion that is not there or does not fit.
     """
     timer = Timer(progress)
     checkpoints = _checkpoints(settings, namespace)
+    registry = Registry(artifacts_url(settings), namespace)
     with process_group():
         with timer.part("read"):
             snapshots = {name: read_table(lake, namespace, name, columns=columns) for name, columns in _COLUMNS.items()}
             tables = Tables(**{name: snapshot.arrow for name, snapshot in snapshots.items()}, until=until)
             data = training_data(tables)
+            beginning = choose_beginning(registry, settings, data.groups_from)
         lineage = Lineage(
             snapshots={name: one.snapshot_id for name, one in snapshots.items() if one.snapshot_id is not None},
             seed=settings.seed,
             code_version=importlib.metadata.version("flywheel"),
+            parent=beginning.parent.version if beginning.parent else None,
         )
-        fitted = fit(data, settings, lineage, timer, checkpoints)
+        fitted = fit(data, settings, lineage, timer, checkpoints, beginning.parent)
         with timer.part("export"), tempfile.TemporaryDirectory() as folder:
             version = write_artifact(Path(folder), artifact_parts(fitted, data))
             if is_first():
-                Registry(artifacts_url(settings), namespace).add(Path(folder), version)
+                registry.add(Path(folder), version)
                 if checkpoints:
                     checkpoints.remove()
-    return TrainedModel(version, until, lineage, dict(fitted.metrics), timer.seconds)
+    return TrainedModel(version, until, lineage, beginning.sentence, dict(fitted.metrics), timer.seconds)
 
 
 def _checkpoints(settings: ModelSettings, namespace: Namespace) -> Checkpoints | None:

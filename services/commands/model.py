@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
@@ -22,6 +22,11 @@ Version = Annotated[str, typer.Argument(help="A version that `flywheel models` l
 Since = Annotated[str, typer.Option(help="Start of the slice, ISO 8601 with zone.")]
 Until = Annotated[str | None, typer.Option(help="Train on what happened before, ISO 8601 with zone; now if unset.")]
 
+From = Annotated[
+    Literal["auto", "champion", "scratch"] | None,
+    typer.Option("--from", help="Weights to start from; as set, by default the champion's where they fit."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
@@ -32,7 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command("rollback")(rollback)
 
 
-def train(until: Until = None, as_json: AsJson = False) -> None:
+def train(until: Until = None, start_from: From = None, as_json: AsJson = False) -> None:
     """Train a model on the lake and add it to the registry; under torchrun on several processes."""
     from models.threads import wait_passively
 
@@ -41,6 +46,7 @@ def train(until: Until = None, as_json: AsJson = False) -> None:
     from services.config import load_settings
 
     settings = load_settings()
+    model = settings.model.model_copy(update={"start_from": start_from or settings.model.start_from})
     with Progress(console=console(), transient=True) as bar:
         tasks = {}
 
@@ -50,7 +56,7 @@ def train(until: Until = None, as_json: AsJson = False) -> None:
             bar.update(tasks[part], completed=done)
 
         trained = run(
-            settings.model.under(settings.home),
+            model.under(settings.home),
             settings.lake.under(settings.home),
             settings.topics.namespace,
             int(moment(until).timestamp() * 1000),

@@ -45,7 +45,9 @@ def load_trainer() -> None:
 
 def teach(settings: Settings, world: Replayed, cut: int, stage: Stage) -> Taught:
     """Train on what happened before the cut (ms), evaluate, register, ask the gate, promote and announce."""
-    model, namespace = settings.model.under(settings.home), settings.topics.namespace
+    # From scratch, so that a run that was interrupted after its promotion trains the same model again.
+    model = settings.model.under(settings.home).model_copy(update={"start_from": "scratch"})
+    namespace = settings.topics.namespace
     stage.expect(_PARTS * 100)
     done: dict[str, int] = {}
 
