@@ -15,10 +15,11 @@ from torchrec.distributed.types import ShardingType
 from models import sharding
 from models.checkpoints import Checkpoints
 from models.config import RetrievalSettings
-from models.retrieval_training import RetrievalTrainer
+from models.retrieval_training import TABLE_WEIGHT, RetrievalTrainer
 from models.sharding import limited_threads, process_group
 
 EPOCHS, EVERY = 2, 2
+GONE = np.array([0, small.ITEMS])  # the first and the last row, which two processes do not share
 # Everything random and everything that has a state: dropout, unknown items, sampled negatives, averaged weights.
 SETTINGS = small.SETTINGS.retrieval.model_copy(
     update={"batch_size": 4, "dropout": 0.2, "full_softmax_items": 1, "sampled_negatives": 10, "average": 0.9}
@@ -101,7 +102,11 @@ def go_on(rank: int, world: int, kind: str, folder: Path, source: Path) -> None:
     progress = checkpoints.restore(sharded, name)
     assert progress is not None
     Checkpoints(folder / "again", 1, 10).save(sharded, progress)
+    np.save(folder / f"sums-{rank}.npy", trained.state().sums.numpy())
     np.save(folder / f"losses-{rank}.npy", run(trained, checkpoints))
+    trained.forget(GONE)
+    state = trained.state()
+    np.savez(folder / f"forgotten-{rank}.npz", table=state.weights[TABLE_WEIGHT].numpy(), sums=state.sums.numpy())
     distributed.destroy_process_group()
 
 

@@ -159,6 +159,10 @@ def test_what_two_processes_saved_row_wise_is_restored_table_wise_by_one_and_by_
         assert found.keys() == expected.keys()
         for key, value in expected.items():
             assert torch.equal(found[key], value), key
+        (sums,) = [value.numpy() for key, value in expected.items() if "momentum1" in key]
+        assert np.array_equal(np.load(tmp_path / name / "sums-0.npy"), sums)
+        for learnt in np.load(tmp_path / name / "forgotten-0.npz").values():
+            assert set(np.flatnonzero(~learnt.reshape(len(learnt), -1).any(axis=1))) == set(saved.GONE)
         gone_on = np.load(tmp_path / name / "losses-0.npy")
         np.testing.assert_allclose(gone_on, losses, atol=2e-3)
     assert np.array_equal(np.load(tmp_path / "two row_wise" / "losses-0.npy"), losses)

@@ -1,0 +1,61 @@
+"""A trainer's state is taken, put and forgotten row by row, whatever the layout of the table."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import saved
+import small
+import torch
+from torchrec.distributed.types import ShardingType
+
+from models import sharding
+from models.retrieval_training import TABLE_WEIGHT, RetrievalTrainer
+from models.sharding import limited_threads, process_group
+
+WIDE = saved.SETTINGS.model_copy(update={"dim": 256, "dropout": 0.0})  # wide enough to be cut by columns
+
+
+@pytest.fixture(params=["table_wise", "row_wise", "column_wise"])
+def trainer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[RetrievalTrainer]:
+    """A trainer that has trained, with its table laid out in each way."""
+    monkeypatch.setattr(sharding, "SHARDINGS", (ShardingType(request.param),))
+    with process_group(), limited_threads(1):
+        trained = saved.trainer(WIDE)
+        (layout,) = trained._sharded.plan.plan["embeddings"].values()
+        assert layout.sharding_type == request.param
+        assert len(layout.sharding_spec.shards) == (2 if request.param == "column_wise" else 1)
+        trained.train(small.data().log, 1, 1.0, lambda _share: None)
+        yield trained
+
+
+def test_a_state_that_was_put_is_the_state_that_was_taken(trainer: RetrievalTrainer) -> None:
+    taken = trainer.state()
+    assert taken.sums.shape == (small.ITEMS + 1,)
+    assert (taken.sums > 0).all()  # every item was trained
+    other = saved.trainer(WIDE)
+    assert not other.state().sums.any()
+    other.go_on_from(taken)
+    found = other.state()
+    assert torch.equal(found.sums, taken.sums)
+    assert found.weights.keys() == taken.weights.keys()
+    for name, value in taken.weights.items():
+        assert torch.equal(found.weights[name], value), name
+
+
+def test_a_forgotten_rows_weights_and_optimiser_state_are_zero_and_no_other_rows(trainer: RetrievalTrainer) -> None:
+    def everything() -> list[torch.Tensor]:
+        """The parts of the table, which all have all rows, its running average, and the optimiser's sums."""
+        parts = trainer._sharded.state_dict()["module"][TABLE_WEIGHT].local_shards()
+        state = trainer.state()
+        return [*(part.tensor.detach().clone() for part in parts), state.weights[TABLE_WEIGHT], state.sums]
+
+    before = everything()
+    gone = np.array([3, small.ITEMS])
+    trainer.forget(gone)
+    others = np.setdiff1d(np.arange(small.ITEMS + 1), gone)
+    for found, was in zip(everything(), before, strict=True):
+        assert len(was) == small.ITEMS + 1
+        assert was[gone].any()
+        assert not found[gone].any()
+        assert torch.equal(found[others], was[others])
