@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
-from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed._shard.sharded_tensor.shard import Shard
 
 from models.sharding import Sharded, device
@@ -31,19 +30,21 @@ class TrainerState:
 def take_state(sharded: Sharded, table: str) -> TrainerState:
     """Return copies on the CPU, in every process the whole; `table` names the table's weight."""
     live = sharded.state_dict()
-    sums = _sums(live, table)
-    whole = torch.zeros(sums.metadata().size, device=device())
-    for shard in sums.local_shards():
+    rows = _rows(live, table)
+    layout = live["module"][table].metadata().shards_metadata
+    parts = len({shard.shard_offsets[1] for shard in layout})
+    whole = torch.zeros(parts * rows, device=device())
+    for shard in _sums(live, table):
         whole[_places(shard)] = shard.tensor.flatten()
     distributed.all_reduce(whole)
-    return TrainerState(sharded.weights(), whole.reshape(-1, _rows(live, table)).mean(dim=0).cpu())
+    return TrainerState(sharded.weights(), whole.reshape(parts, rows).mean(dim=0).cpu())
 
 
 def put_state(sharded: Sharded, table: str, state: TrainerState) -> None:
     """Set all weights, their averages and the sums of the table's rows; raises KeyError when a weight is missing."""
     sharded.put_weights(state.weights)
     live = sharded.state_dict()
-    for shard in _sums(live, table).local_shards():
+    for shard in _sums(live, table):
         values = state.sums[_places(shard).cpu() % _rows(live, table)]
         shard.tensor.copy_(values.reshape(shard.tensor.shape))
 
@@ -52,16 +53,15 @@ def forget_rows(sharded: Sharded, table: str, rows: NDArray[np.int64]) -> None:
     """Set the weights of `rows`, their averages and the optimiser's sums to zero, as if nothing were learnt of them."""
     live = sharded.state_dict()
     forgotten = torch.from_numpy(rows).to(device())
-    averages = [live["average"][table]] if live["average"] else []
-    for value in (live["module"][table], *averages, _sums(live, table)):
-        for shard in value.local_shards():
-            shard.tensor.detach()[torch.isin(_places(shard) % _rows(live, table), forgotten)] = 0.0
+    weights = [live[part][table] for part in ("module", "average") if live[part]]
+    shards = [shard for value in weights for shard in value.local_shards()]
+    for shard in (*shards, *_sums(live, table)):
+        shard.tensor.detach()[torch.isin(_places(shard) % _rows(live, table), forgotten)] = 0.0
 
 
-def _sums(live: dict[str, Any], table: str) -> ShardedTensor:
-    sums: ShardedTensor
-    (sums,) = live["optimizer"][f"rows.{table}"].values()
-    return sums
+def _sums(live: dict[str, Any], table: str) -> list[Shard]:
+    """Return the parts in this process, none where it holds nothing of the table."""
+    return [shard for state in live["optimizer"].get(f"rows.{table}", {}).values() for shard in state.local_shards()]
 
 
 def _rows(live: dict[str, Any], table: str) -> int:
