@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import torch
 
 from models.config import RetrievalSettings
@@ -42,7 +43,7 @@ def carried_content(fitted: ContentSpec, before: ContentSpec) -> ContentSpec:
     """Return the fitted spec with numbers standardised as they were before, so that taken over weights still fit."""
     known = {number.name: number for number in before.numbers}
     numbers = tuple(known.get(number.name, number) for number in fitted.numbers)
-    return ContentSpec(categories=fitted.categories, numbers=numbers)
+    return msgspec.structs.replace(fitted, numbers=numbers)
 
 
 def carried_state(
@@ -57,8 +58,8 @@ def carried_state(
     there, here = (torch.from_numpy(rows) for rows in old.vocabulary.kept_by(vocabulary))
     state.weights[TABLE_WEIGHT][here] = old.state.weights[TABLE_WEIGHT][there]
     state.sums[here] = old.state.sums[there]
-    columns = {meaning: column for column, meaning in enumerate(_columns(parent.spec.content))}
-    for column, meaning in enumerate(_columns(content)):
+    columns = dict(_columns(parent.spec.content))
+    for meaning, column in _columns(content):
         if meaning in columns:
             state.weights[_CONTENT][:, column] = old.state.weights[_CONTENT][:, columns[meaning]]
     for name in state.weights.keys() - {TABLE_WEIGHT, _CONTENT}:
@@ -78,12 +79,13 @@ def _other_shape(parent: Parent, settings: RetrievalSettings) -> str | None:
     return None
 
 
-def _columns(spec: ContentSpec) -> list[tuple[str, str]]:
-    """Return what each place of a content vector stands for."""
-    return [
+def _columns(spec: ContentSpec) -> list[tuple[tuple[str, str], int]]:
+    """Return what each place of a content vector stands for, and the place."""
+    meanings = [
         *(("category", name) for name in spec.categories),
         *(("number", number.name) for number in spec.numbers),
     ]
+    return list(zip(meanings, range(spec.width), strict=True))
 
 
 def _iso(time: int) -> str:

@@ -44,6 +44,12 @@ def test_every_command_refuses_an_unknown_option(name: str, tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+def test_training_takes_where_to_start_from_and_nothing_else(tmp_path: Path) -> None:
+    done = run("train", "--from", "yesterday", home=tmp_path)
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in ("yesterday", "auto", "champion", "scratch"))
+
+
 def test_an_unknown_command_is_wrong_use(tmp_path: Path) -> None:
     assert run("fly", home=tmp_path).returncode == 2
 
