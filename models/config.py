@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from streaming.errors import FlywheelError
 
 StartFrom = Literal["auto", "champion", "scratch"]
+EmbeddingOptimizer = Literal["rowwise_adagrad", "adam"]
 
 
 class RetrievalSettings(BaseModel):
@@ -26,7 +27,12 @@ class RetrievalSettings(BaseModel):
     warm_epochs: int = Field(2, ge=1, description="passes instead of epochs when training starts from the champion")
     batch_size: int = Field(64, ge=1, description="windows of histories in a step, over all processes")
     learning_rate: float = Field(5e-3, gt=0, description="rate of the dense weights, Adam")
-    embedding_learning_rate: float = Field(0.1, gt=0, description="rate of the embedding rows, row-wise Adagrad")
+    embedding_learning_rate: float = Field(0.1, gt=0, description="rate of the embedding rows")
+    embedding_optimizer: EmbeddingOptimizer = Field(
+        "rowwise_adagrad",
+        description="`rowwise_adagrad` on sharded tables, or `adam` on a copy in each process, for small catalogues",
+    )
+    input_scale: float = Field(1.0, gt=0, description="factor on what the transformer reads; SASRec's is sqrt(dim)")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of the dense weights")
     warmup_steps: int = Field(0, ge=0, description="steps over which the rates rise to their peak")
     average: float = Field(

@@ -136,7 +136,12 @@ def _spec(data: TrainingData, settings: ModelSettings, lineage: Lineage, content
     return ModelSpec(
         trained_until=data.until,
         content=content,
-        retrieval=RetrievalSpec(length=settings.retrieval.length, dim=settings.retrieval.dim, kinds=KINDS),
+        retrieval=RetrievalSpec(
+            length=settings.retrieval.length,
+            dim=settings.retrieval.dim,
+            kinds=KINDS,
+            input_scale=settings.retrieval.input_scale,
+        ),
         ranking=RankingSpec(
             features=feature_names(content),
             history_length=settings.history_length,

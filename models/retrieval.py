@@ -24,11 +24,14 @@ class Shape:
     heads: int
     blocks: int
     dropout: float
+    input_scale: float
 
     @classmethod
     def of(cls, settings: RetrievalSettings) -> "Shape":
         """Take the sizes from the settings."""
-        return cls(settings.length, settings.dim, settings.heads, settings.blocks, settings.dropout)
+        return cls(
+            settings.length, settings.dim, settings.heads, settings.blocks, settings.dropout, settings.input_scale
+        )
 
 
 class HistoryInputs(nn.Module):
@@ -94,6 +97,7 @@ class UserTower(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self._dropout = shape.dropout
+        self._input_scale = shape.input_scale
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
         self.norm = nn.LayerNorm(shape.dim)
         self.out = nn.Linear(shape.dim, shape.dim - 1)
@@ -105,7 +109,7 @@ class UserTower(nn.Module):
 
     def at_every_place(self, history: Tensor) -> Tensor:
         """Return float [batch, length, dim]: the user vector after each place."""
-        x = functional.dropout(history, self._dropout, self.training)
+        x = functional.dropout(history * self._input_scale, self._dropout, self.training)
         for block in self.blocks:
             x = block(x)
         out = self.out(self.norm(x))

@@ -71,8 +71,8 @@ class RetrievalTask(nn.Module):
                     embedding_dim=shape.dim,
                     num_embeddings=rows,
                     feature_names=[CATALOGUE, HISTORY],
-                    weight_init_min=-0.1,
-                    weight_init_max=0.1,
+                    weight_init_min=-0.1 / shape.input_scale**0.5,
+                    weight_init_max=0.1 / shape.input_scale**0.5,
                 )
             ]
         )
@@ -109,7 +109,13 @@ class RetrievalTrainer:
         self._seed = seed
         self._rng = np.random.default_rng(seed)
         task = RetrievalTask(Shape.of(settings), self._rows.size, content.shape[1])
-        rates = Rates(settings.learning_rate, settings.embedding_learning_rate, settings.weight_decay, settings.average)
+        rates = Rates(
+            settings.learning_rate,
+            settings.embedding_learning_rate,
+            settings.weight_decay,
+            settings.average,
+            settings.embedding_optimizer,
+        )
         self._sharded = Sharded(task, task.embeddings, rates, settings.bfloat16)
 
     def train(

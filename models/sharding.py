@@ -20,12 +20,14 @@ from torchrec.distributed.model_parallel import DistributedModelParallel, get_de
 from torchrec.distributed.planner import EmbeddingShardingPlanner
 from torchrec.distributed.planner.storage_reservations import HeuristicalStorageReservation
 from torchrec.distributed.planner.types import KernelConfig, ParameterConstraints, TopologyFactory, TrainerConfig
-from torchrec.distributed.types import ShardingType
+from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
 from torchrec.modules.embedding_configs import BaseEmbeddingConfig
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+
+from models.config import EmbeddingOptimizer
 
 SHARDINGS = (ShardingType.TABLE_WISE, ShardingType.COLUMN_WISE, ShardingType.ROW_WISE)
 """How the planner may lay out a table."""
@@ -80,6 +82,8 @@ def device() -> torch.device:
 class Rates:
     """Learning rates, the weight decay of the dense weights, and the decay of the weights' running average (0: none).
 
+    Row-wise Adagrad updates in the backward pass the rows of sharded tables that are in use; with Adam, which updates
+    all rows after it, every process has a whole table.
     B. Polyak and A. Juditsky, Acceleration of stochastic approximation by averaging, SIAM J. Control 30(4), 1992.
     """
 
@@ -87,27 +91,31 @@ class Rates:
     embedding: float
     decay: float
     average: float = 0.0
+    rows: EmbeddingOptimizer = "rowwise_adagrad"
 
 
 class Sharded:
     """A training module under DistributedModelParallel with its optimisers.
 
-    Embedding rows are updated in the backward pass by row-wise Adagrad, dense weights by AdamW. With `bfloat16`,
-    matrices are multiplied in that precision where the CPU can.
+    Dense weights are updated by AdamW, embedding rows as the rates say. With `bfloat16`, matrices are multiplied in
+    that precision where the CPU can.
     """
 
     def __init__(self, module: nn.Module, embeddings: nn.Module, rates: Rates, bfloat16: bool = False) -> None:
         start = {name: value.detach().clone() for name, value in module.state_dict().items()}
-        apply_optimizer_in_backward(RowWiseAdagrad, embeddings.parameters(), {"lr": rates.embedding})
-        sharders = get_default_sharders()
+        fused = rates.rows == "rowwise_adagrad"
+        if fused:
+            apply_optimizer_in_backward(RowWiseAdagrad, embeddings.parameters(), {"lr": rates.embedding})
+        sharders = get_default_sharders() if fused else []
         with _upstream_notices_muted():
-            plan = _planner(module, embeddings).collective_plan(module, sharders, distributed.GroupMember.WORLD)
+            plan = _plan(module, embeddings, sharders)
             self._module = DistributedModelParallel(module, device=device(), plan=plan, sharders=sharders)
             # Sharded tables draw their rows anew, each process its own; all layouts are to start from the same ones.
             for name, value in self._module.state_dict().items():
                 _put(value, start[name])
         dense = dict(in_backward_optimizer_filter(self._module.named_parameters()))
-        self._dense = torch.optim.AdamW(dense.values(), lr=rates.dense, weight_decay=rates.decay)
+        tables = tuple(f".{table.name}.weight" for table in _tables(embeddings))
+        self._dense = torch.optim.AdamW(_groups(dense, rates, tables))
         self._optimizer = CombinedOptimizer(
             [("rows", self._module.fused_optimizer), ("dense", KeyedOptimizerWrapper(dense, lambda _: self._dense))]
         )
@@ -199,7 +207,7 @@ class Sharded:
 
     def _set_rates(self, share: float) -> None:
         for group in self._dense.param_groups:
-            group["lr"] = self._rates.dense * share
+            group["lr"] = group["peak"] * share
         for group in self._module.fused_optimizer.param_groups:
             group["lr"] = self._rates.embedding * share
 
@@ -227,6 +235,24 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str) 
     module.load_state_dict(
         {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     )
+
+
+def _groups(parameters: Mapping[str, nn.Parameter], rates: Rates, tables: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return what Adam updates: dense weights, which decay, and the tables that no fused optimiser updates."""
+    rows = [value for name, value in parameters.items() if name.endswith(tables)]
+    dense = [value for name, value in parameters.items() if not name.endswith(tables)]
+    groups = (
+        {"params": dense, "lr": rates.dense, "peak": rates.dense, "weight_decay": rates.decay},
+        {"params": rows, "lr": rates.embedding, "peak": rates.embedding, "weight_decay": 0.0},
+    )
+    return [group for group in groups if group["params"]]
+
+
+def _plan(module: nn.Module, embeddings: nn.Module, sharders: list[ModuleSharder[nn.Module]]) -> ShardingPlan:
+    """Return where the tables lie; without sharders every process has them as it has the dense weights."""
+    if not sharders:
+        return ShardingPlan({})
+    return _planner(module, embeddings).collective_plan(module, sharders, distributed.GroupMember.WORLD)
 
 
 def _planner(module: nn.Module, embeddings: nn.Module) -> EmbeddingShardingPlanner:

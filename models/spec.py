@@ -35,6 +35,7 @@ class RetrievalSpec(msgspec.Struct, frozen=True):
     kinds: tuple[str, ...]
     score: Literal["dot"] = "dot"
     temperature: float = 1.0
+    input_scale: float = 1.0
 
 
 class RankingSpec(msgspec.Struct, frozen=True):

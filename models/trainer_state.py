@@ -1,7 +1,7 @@
 """What another training can take over from a trainer, and forgetting single rows; the same for every layout of a table.
 
 Row-wise Adagrad keeps one number a row, the sum of the mean squared gradients; a table cut by columns has one for each
-part of a row, and then their mean stands for the row.
+part of a row, and then their mean stands for the row. A table that Adam updates has no such sums: they are zero.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed._shard.sharded_tensor.shard import Shard
 
 from models.sharding import Sharded, device
@@ -30,6 +31,8 @@ class TrainerState:
 def take_state(sharded: Sharded, table: str) -> TrainerState:
     """Return copies on the CPU, in every process the whole; `table` names the table's weight."""
     live = sharded.state_dict()
+    if not isinstance(live["module"][table], ShardedTensor):
+        return TrainerState(sharded.weights(), torch.zeros(len(live["module"][table])))
     rows = _rows(live, table)
     layout = live["module"][table].metadata().shards_metadata
     parts = len({shard.shard_offsets[1] for shard in layout})
@@ -50,10 +53,15 @@ def put_state(sharded: Sharded, table: str, state: TrainerState) -> None:
 
 
 def forget_rows(sharded: Sharded, table: str, rows: NDArray[np.int64]) -> None:
-    """Set the weights of `rows`, their averages and the optimiser's sums to zero, as if nothing were learnt of them."""
+    """Set the weights of `rows`, their averages and the optimiser's state to zero, as if nothing were learnt."""
     live = sharded.state_dict()
     forgotten = torch.from_numpy(rows).to(device())
     weights = [live[part][table] for part in ("module", "average") if live[part]]
+    if not isinstance(live["module"][table], ShardedTensor):
+        moments = live["optimizer"][f"dense.{table}"]
+        for value in (*weights, moments["exp_avg"], moments["exp_avg_sq"]):
+            value.detach()[forgotten] = 0.0
+        return
     shards = [shard for value in weights for shard in value.local_shards()]
     for shard in (*shards, *_sums(live, table)):
         shard.tensor.detach()[torch.isin(_places(shard) % _rows(live, table), forgotten)] = 0.0

@@ -33,6 +33,7 @@ def misfit(parent: Parent, settings: RetrievalSettings, examples_from: int) -> s
         ("length", theirs.length, settings.length),
         ("dim", theirs.dim, settings.dim),
         ("kinds", theirs.kinds, KINDS),
+        ("input_scale", theirs.input_scale, settings.input_scale),
     ):
         if there != here:
             return f"its retrieval.{name} is {there}, and this training's is {here}"

@@ -26,9 +26,18 @@ def fitted(sequences: Sequences, **changes: object) -> SequenceModel:
     return fit_sequence_model(sequences.training(), settings, SEED, threads=1, report=lambda _share: None)
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_what_always_follows_is_found(circle: Sequences, bfloat16: bool) -> None:
-    outcome = evaluate(fitted(circle, bfloat16=bfloat16), circle.test(), circle.training())
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"bfloat16": True},
+        {"embedding_optimizer": "adam", "embedding_learning_rate": 0.02},
+        {"embedding_optimizer": "adam", "embedding_learning_rate": 0.005, "input_scale": 4.0},
+    ],
+    ids=str,
+)
+def test_what_always_follows_is_found(circle: Sequences, changes: dict[str, object]) -> None:
+    outcome = evaluate(fitted(circle, **changes), circle.test(), circle.training())
     assert outcome.ndcg10.mean() > 0.9
 
 

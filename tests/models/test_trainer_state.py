@@ -59,3 +59,23 @@ def test_a_forgotten_rows_weights_and_optimiser_state_are_zero_and_no_other_rows
         assert was[gone].any()
         assert not found[gone].any()
         assert torch.equal(found[others], was[others])
+
+
+def test_a_table_that_adam_updates_is_put_and_forgotten_too() -> None:
+    adam = saved.SETTINGS.model_copy(update={"embedding_optimizer": "adam", "average": 0.5})
+    gone = np.array([3, small.ITEMS])
+    others = np.setdiff1d(np.arange(small.ITEMS + 1), gone)
+    with process_group(), limited_threads(1):
+        trained, other = saved.trainer(adam), saved.trainer(adam)
+        trained.train(small.data().log, 1, 1.0, lambda _share: None)
+        other.go_on_from(trained.state())
+        live = trained._sharded.state_dict()
+        moments = live["optimizer"][f"dense.{TABLE_WEIGHT}"]
+        parts = [live["module"][TABLE_WEIGHT], live["average"][TABLE_WEIGHT], moments["exp_avg"], moments["exp_avg_sq"]]
+        before = [part.detach().clone() for part in parts]
+        trained.forget(gone)
+        for part, was in zip(parts, before, strict=True):
+            assert was[gone].any()
+            assert not part[gone].any()
+            assert torch.equal(part[others], was[others])
+        assert torch.equal(other.state().weights[TABLE_WEIGHT], before[1])
