@@ -32,7 +32,8 @@ class RetrievalSettings(BaseModel):
         "rowwise_adagrad",
         description="`rowwise_adagrad` on sharded tables, or `adam` on a copy in each process, for small catalogues",
     )
-    input_scale: float = Field(1.0, gt=0, description="factor on what the transformer reads; SASRec's is sqrt(dim)")
+    second_moment: float = Field(0.999, gt=0, lt=1, description="decay of Adam's mean of squared gradients")
+    input_scale: float = Field(1.0, gt=0, description="factor on item vectors in a history; SASRec has sqrt(dim)")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of the dense weights")
     warmup_steps: int = Field(0, ge=0, description="steps over which the rates rise to their peak")
     average: float = Field(

@@ -37,16 +37,17 @@ class Shape:
 class HistoryInputs(nn.Module):
     """Adds to each item vector what kind of interaction it was and how long after it the next one came."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.kinds = nn.Embedding(len(KINDS), dim)
-        self.gaps = nn.Embedding(GAP_BUCKETS, dim)
+        self._scale = shape.input_scale
+        self.kinds = nn.Embedding(len(KINDS), shape.dim)
+        self.gaps = nn.Embedding(GAP_BUCKETS, shape.dim)
         nn.init.normal_(self.kinds.weight, std=0.02)
         nn.init.normal_(self.gaps.weight, std=0.02)
 
     def forward(self, items: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
         """Return float [batch, length, dim] from item vectors of that shape and int64 [batch, length] codes."""
-        added: Tensor = items + self.kinds(kinds) + self.gaps(gaps)
+        added: Tensor = items * self._scale + self.kinds(kinds) + self.gaps(gaps)
         return added
 
 
@@ -97,7 +98,6 @@ class UserTower(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self._dropout = shape.dropout
-        self._input_scale = shape.input_scale
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
         self.norm = nn.LayerNorm(shape.dim)
         self.out = nn.Linear(shape.dim, shape.dim - 1)
@@ -109,7 +109,7 @@ class UserTower(nn.Module):
 
     def at_every_place(self, history: Tensor) -> Tensor:
         """Return float [batch, length, dim]: the user vector after each place."""
-        x = functional.dropout(history * self._input_scale, self._dropout, self.training)
+        x = functional.dropout(history, self._dropout, self.training)
         for block in self.blocks:
             x = block(x)
         out = self.out(self.norm(x))
@@ -123,7 +123,7 @@ class RetrievalModel(nn.Module):
         super().__init__()
         self.content = nn.Linear(content_width, shape.dim, bias=False)
         nn.init.normal_(self.content.weight, std=0.02)
-        self.inputs = HistoryInputs(shape.dim)
+        self.inputs = HistoryInputs(shape)
         self.tower = UserTower(shape)
 
     def item_vectors(self, embeddings: Tensor, content: Tensor) -> Tensor:

@@ -115,6 +115,7 @@ class RetrievalTrainer:
             settings.weight_decay,
             settings.average,
             settings.embedding_optimizer,
+            settings.second_moment,
         )
         self._sharded = Sharded(task, task.embeddings, rates, settings.bfloat16)
 

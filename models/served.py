@@ -38,6 +38,7 @@ class ServedRetrieval:
         self._projection = artifact.floats("content_projection")
         self._gaps = artifact.floats("gap_vectors")
         self._kinds = artifact.floats("kind_vectors")
+        self._scale = np.float32(artifact.spec.retrieval.input_scale)
         self._kind_rows = {name: row for row, name in enumerate(artifact.spec.retrieval.kinds)}
         self._tower = _session(artifact.file(USER_TOWER), USER_TOWER)
 
@@ -52,7 +53,7 @@ class ServedRetrieval:
         shared = self._shared[[shared_row(event.item_id, len(self._shared)) for event in events]]
         inputs = np.where((known >= 0)[:, None], self.vectors.take(np.maximum(known, 0)), shared)
         times = np.array([event.happened_at for event in events], dtype=np.int64)
-        inputs = inputs + self._gaps[gap_buckets(times, as_of)]
+        inputs = inputs * self._scale + self._gaps[gap_buckets(times, as_of)]
         inputs += self._kinds[[self._kind_rows[event.kind] for event in events]]
         last = np.array([len(events) - 1], dtype=np.int64)
         vectors = self._tower.run(None, {"history": inputs[None], "last": last})[0]

@@ -92,6 +92,7 @@ class Rates:
     decay: float
     average: float = 0.0
     rows: EmbeddingOptimizer = "rowwise_adagrad"
+    second_moment: float = 0.999
 
 
 class Sharded:
@@ -115,7 +116,7 @@ class Sharded:
                 _put(value, start[name])
         dense = dict(in_backward_optimizer_filter(self._module.named_parameters()))
         tables = tuple(f".{table.name}.weight" for table in _tables(embeddings))
-        self._dense = torch.optim.AdamW(_groups(dense, rates, tables))
+        self._dense = torch.optim.AdamW(_groups(dense, rates, tables), betas=(0.9, rates.second_moment))
         self._optimizer = CombinedOptimizer(
             [("rows", self._module.fused_optimizer), ("dense", KeyedOptimizerWrapper(dense, lambda _: self._dense))]
         )

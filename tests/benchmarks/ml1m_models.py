@@ -64,6 +64,7 @@ _SEQUENCE = RetrievalSettings(
     learning_rate=2e-3,
     embedding_learning_rate=2e-3,
     embedding_optimizer="adam",
+    second_moment=0.98,
     input_scale=128**0.5,
     warmup_steps=200,
     average=0.999,

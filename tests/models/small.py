@@ -17,7 +17,9 @@ _STAMP = pa.timestamp("ms", "UTC")
 
 SETTINGS = ModelSettings(
     seed=SEED,
-    retrieval=RetrievalSettings(length=LENGTH, dim=8, heads=2, epochs=2, refit_epochs=1, batch_size=8, dropout=0.0),
+    retrieval=RetrievalSettings(
+        length=LENGTH, dim=8, heads=2, epochs=2, refit_epochs=1, batch_size=8, dropout=0.0, input_scale=1.5
+    ),
     ranking=RankingSettings(buckets=32, epochs=1, batch_size=8),
 )
 
