@@ -24,7 +24,7 @@ class RetrievalSettings(BaseModel):
     unknown_share: float = Field(0.15, ge=0, lt=1, description="share of item occurrences trained as an unknown item")
     epochs: int = Field(6, ge=1, description="passes over the histories before the ranker's slice")
     refit_epochs: int = Field(2, ge=1, description="further passes over all histories up to the cut")
-    warm_epochs: int = Field(2, ge=1, description="passes instead of epochs when training starts from the champion")
+    warm_epochs: int = Field(4, ge=1, description="passes instead of epochs when training starts from the champion")
     batch_size: int = Field(64, ge=1, description="windows of histories in a step, over all processes")
     learning_rate: float = Field(5e-3, gt=0, description="rate of the dense weights, Adam")
     embedding_learning_rate: float = Field(0.1, gt=0, description="rate of the embedding rows")

@@ -34,7 +34,7 @@ from models.warm_start import carried_content, carried_state
 Progress = Callable[[str, float], None]
 """Hears of the name of a part and of the share of it that is done, 0 to 1."""
 
-_WARM_PEAK = 0.3  # of the learning rates: the weights are near where they should be
+_REFIT_PEAK = 0.3  # of the learning rates: the weights are near where they should be
 
 
 @dataclass
@@ -88,9 +88,9 @@ def _fit(
         trainer.go_on_from(carried_state(parent, trainer.state(), vocabulary, content))
     before = data.log.before(data.groups_from)
     saved = checkpoints and checkpoints.of_data(_name(vectors, parent, before, data.log))
-    epochs, peak = (settings.retrieval.warm_epochs, _WARM_PEAK) if parent else (settings.retrieval.epochs, 1.0)
+    epochs = settings.retrieval.warm_epochs if parent else settings.retrieval.epochs
     with timer.part("retrieval") as report:
-        losses = trainer.train(before, epochs, peak, report, saved and saved.part("first"))
+        losses = trainer.train(before, epochs, 1.0, report, saved and saved.part("first"))
     start = Start(data.groups_from, vocabulary, trainer.state())
     with timer.part("ranking features"):
         stage = FirstStage(content, fit_neighbours(before, len(data.items), settings.neighbours), trainer.trained())
@@ -99,7 +99,7 @@ def _fit(
         ranker, ranker_losses = train_ranker(settings.ranking, data.items, queries, settings.seed, report)
     with timer.part("retrieval refit") as report:
         losses += trainer.train(
-            data.log, settings.retrieval.refit_epochs, _WARM_PEAK, report, saved and saved.part("refit")
+            data.log, settings.retrieval.refit_epochs, _REFIT_PEAK, report, saved and saved.part("refit")
         )
     with timer.part("co-visits"):
         neighbours = fit_neighbours(data.log, len(data.items), settings.neighbours)
