@@ -96,6 +96,9 @@ class GateSettings(BaseModel):
     coverage: float = Field(
         0.8, ge=0, le=1, description="least share of the champion's and the reference's coverage@10"
     )
+    calibration: float = Field(
+        0.05, gt=0, le=1, description="largest expected calibration error of the ranker, where it was measured"
+    )
 
 
 class ModelSettings(BaseModel):
@@ -118,6 +121,9 @@ class ModelSettings(BaseModel):
     checkpoint_steps: int = Field(0, ge=0, description="steps of the sequence model between checkpoints; 0 = none")
     checkpoints_kept: int = Field(3, ge=1, description="newest checkpoints kept of each part of training")
     vocabulary: VocabularySettings = VocabularySettings()
+    tensorboard: str | None = Field(None, description="folder of training's TensorBoard event files; unset = in home")
+    norm_limit: float = Field(100.0, gt=0, description="length of an embedding row beyond which training warns of it")
+    studies: str | None = Field(None, description="SQLite file of the trials of `flywheel tune`; unset = in home")
     retrieval: RetrievalSettings = RetrievalSettings()
     ranking: RankingSettings = RankingSettings()
     gate: GateSettings = GateSettings()
@@ -127,6 +133,8 @@ class ModelSettings(BaseModel):
         places = {
             "artifacts": self.artifacts or str((home / "models").absolute()),
             "checkpoints": self.checkpoints or str((home / "checkpoints").absolute()),
+            "tensorboard": self.tensorboard or str((home / "tensorboard").absolute()),
+            "studies": self.studies or str((home / "studies.sqlite").absolute()),
         }
         return self.model_copy(update=places)
 

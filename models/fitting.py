@@ -22,6 +22,7 @@ from models.dataset import TrainingData
 from models.embedding_vocabulary import EmbeddingVocabulary, Usage, next_vocabulary
 from models.export import Fitted
 from models.log import KINDS, Log
+from models.progress import Progress, Report
 from models.ranking_dataset import FirstStage, ranking_data
 from models.ranking_features import feature_names
 from models.ranking_training import train_ranker
@@ -30,9 +31,6 @@ from models.sharding import limited_threads, process_group
 from models.spec import ContentSpec, Lineage, ModelSpec, RankingSpec, RetrievalSpec
 from models.start import Parent, Start
 from models.warm_start import carried_content, carried_state
-
-Progress = Callable[[str, float], None]
-"""Hears of the name of a part and of the share of it that is done, 0 to 1."""
 
 _REFIT_PEAK = 0.3  # of the learning rates: the weights are near where they should be
 
@@ -46,8 +44,8 @@ class Timer:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def part(self, name: str) -> Iterator[Callable[[float], None]]:
-        """Time a part, which reports the share that is done to what this gives."""
+    def part(self, name: str) -> Iterator[Report]:
+        """Time a part, which reports its steps to what this gives."""
         started = self.clock()
         yield partial(self.progress, name)
         self.seconds[name] = round(self.clock() - started, 3)
@@ -109,7 +107,8 @@ def _fit(
         retrieval=trainer.trained(),
         start=start,
         ranker=ranker,
-        metrics=_metrics(data, losses, ranker_losses),
+        metrics=_metrics(data, losses, ranker_losses)
+        | {"retrieval_norm_largest": float(trainer.trained().table.norm(dim=1).max())},
     )
 
 

@@ -1,6 +1,6 @@
 """Training of the ranker: listwise over labelled groups, hashed features in sharded EmbeddingBagCollections."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from models.content import ItemContent
 from models.divergence import check_loss
 from models.groups import Groups
 from models.inputs import CATEGORY_TABLE, ITEM_TABLE, USER_TABLE, category_buckets, item_bucket
+from models.norms import row_norms
+from models.progress import Report, Step
 from models.ranking import RankingModel
 from models.ranking_dataset import RankingData
 from models.sharding import Rates, Sharded, load_weights, own_part, total
@@ -22,7 +24,6 @@ _ABSENT = -1e9
 _FINAL_RATE = 0.05
 _FORGOTTEN = 0.15  # share of candidates trained without their item's own embedding, as new items are scored
 
-Report = Callable[[float], None]
 Bag = Sequence[int]
 
 
@@ -82,7 +83,7 @@ def train_ranker(
 ) -> tuple[TrainedRanker, list[float]]:
     """Return the trained ranker and each step's loss. Every process must make the same call.
 
-    `report` hears of every step with the share that is done. Raises TrainingDiverged when the loss does.
+    `report` hears of every step. Raises TrainingDiverged when the loss does.
     """
     groups = data.groups
     torch.manual_seed(seed)
@@ -101,7 +102,17 @@ def train_ranker(
         share = _FINAL_RATE + (1 - _FINAL_RATE) * (1 - number / len(plan))
         losses.append(total(sharded.step(batches.batch(part, rng), share)) / torch.distributed.get_world_size())
         check_loss(losses)
-        report((number + 1) / len(plan))
+        ends_pass = (number + 1) % count == 0
+        report(
+            Step(
+                number + 1,
+                len(plan),
+                losses[-1],
+                rate=settings.learning_rate * share,
+                samples=len(part),
+                norms=row_norms(sharded.tables()) if ends_pass else {},
+            )
+        )
     return _trained(settings, items, sharded.weights(), data.dense.shape[2]), losses
 
 

@@ -1,6 +1,6 @@
 """Training of the sequence model: windows of histories, item embeddings in a sharded EmbeddingCollection."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +16,8 @@ from models.config import RetrievalSettings
 from models.embedding_vocabulary import ItemRows
 from models.inputs import gap_buckets
 from models.log import Log
+from models.norms import row_norms
+from models.progress import Report, Step
 from models.retrieval import RetrievalModel, Shape
 from models.sharding import Rates, Sharded, load_weights, own_part, total
 from models.softmax import Choices, softmax_loss
@@ -30,7 +32,6 @@ _FINAL_RATE = 0.05
 _SIZES = 8  # of windows, that are told apart
 
 Rows = NDArray[np.int64]
-Report = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,8 @@ class RetrievalTrainer:
     ) -> list[float]:
         """Pass over the log `epochs` times, from `peak` of the learning rates down; returns each step's loss.
 
-        `report` hears of every step with the share that is done. With checkpoints the same call goes on where an
-        interrupted one was last saved; raises OtherRun when they are of another call, NotSaved. Raises
-        TrainingDiverged when the loss does.
+        `report` hears of every step. With checkpoints the same call goes on where an interrupted one was last saved;
+        raises OtherRun when they are of another call, NotSaved. Raises TrainingDiverged when the loss does.
         """
         targets = _next_seconds(log)
         name = self._name(log, epochs, peak) if checkpoints else ""
@@ -136,7 +136,18 @@ class RetrievalTrainer:
             share = peak * self._schedule(number, len(plan))
             batch = self._batch(log, targets, windows)
             run.add(total(self._sharded.step(batch, share)) / torch.distributed.get_world_size())
-            report((number + 1) / len(plan))
+            ends_pass = (number + 1) % (len(plan) // epochs) == 0
+            report(
+                Step(
+                    number + 1,
+                    len(plan),
+                    run.losses[-1],
+                    rate=self._settings.learning_rate * share,
+                    samples=sum(window.stop - window.start for window in windows),
+                    norms=row_norms(self._sharded.tables()) if ends_pass else {},
+                    trained=self.trained,
+                )
+            )
         return run.losses
 
     def trained(self) -> "TrainedRetrieval":

@@ -1,6 +1,5 @@
 """The sequence model of retrieval on behaviour of which only the order is known: no kinds, no times, no content."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from models.config import RetrievalSettings
 from models.inputs import gap_buckets
 from models.log import KINDS, Log
+from models.progress import Report
 from models.retrieval_training import RetrievalTrainer, TrainedRetrieval
 from models.sequences import Sequences
 from models.sharding import limited_threads, process_group
@@ -40,9 +40,9 @@ class SequenceModel:
 
 
 def fit_sequence_model(
-    sequences: Sequences, settings: RetrievalSettings, seed: int, threads: int, report: Callable[[float], None]
+    sequences: Sequences, settings: RetrievalSettings, seed: int, threads: int, report: Report
 ) -> SequenceModel:
-    """Train on the sequences for `settings.epochs`; `report` hears of the share that is done."""
+    """Train on the sequences for `settings.epochs`; `report` hears of every step."""
     content = np.zeros((sequences.items, 1), dtype=np.float32)
     with process_group(), limited_threads(threads):
         trainer = RetrievalTrainer(settings, content, seed)

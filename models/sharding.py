@@ -115,8 +115,8 @@ class Sharded:
             for name, value in self._module.state_dict().items():
                 _put(value, start[name])
         dense = dict(in_backward_optimizer_filter(self._module.named_parameters()))
-        tables = tuple(f".{table.name}.weight" for table in _tables(embeddings))
-        self._dense = torch.optim.AdamW(_groups(dense, rates, tables), betas=(0.9, rates.second_moment))
+        self._tables = tuple(f".{table.name}.weight" for table in _tables(embeddings))
+        self._dense = torch.optim.AdamW(_groups(dense, rates, self._tables), betas=(0.9, rates.second_moment))
         self._optimizer = CombinedOptimizer(
             [("rows", self._module.fused_optimizer), ("dense", KeyedOptimizerWrapper(dense, lambda _: self._dense))]
         )
@@ -179,6 +179,12 @@ class Sharded:
         """Return the shape of each weight by name, tables as a whole."""
         with _upstream_notices_muted():
             return {name: list(value.size()) for name, value in self._module.state_dict().items()}
+
+    def tables(self) -> dict[str, Tensor | ShardedTensor]:
+        """Return the embedding tables by name: this process's parts, not copies."""
+        with _upstream_notices_muted():
+            weights = self._module.state_dict()
+        return {name.split(".")[-2]: value for name, value in weights.items() if name.endswith(self._tables)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, their averages and the optimisers' states by name: this process's parts, not copies."""

@@ -13,7 +13,8 @@ from models.checkpoints import Checkpoints, NotSaved
 from models.config import ModelSettings, artifacts_url
 from models.dataset import Tables, training_data
 from models.export import artifact_parts
-from models.fitting import Progress, Timer, fit
+from models.fitting import Timer, fit
+from models.progress import Progress, Step
 from models.registry import Registry
 from models.sharding import is_first, process_group
 from models.spec import Lineage
@@ -44,12 +45,12 @@ def train(
 ) -> TrainedModel:
     """Train on what happened before `until` (ms) and add the artifact to the registry.
 
-    Under torchrun every process trains and the first one writes. Checkpoints, where they are set, stay until the
-    artifact is in the registry. Raises SnapshotMissing without a lake, NotEnoughData when it holds too little, OtherRun
-    when there are checkpoints of the same data with other settings, NoChampion and ChampionUnfit when training is to
-    start from a champion that is not there or does not fit.
+    Under torchrun every process trains, and the first one writes and reports to `progress`. Checkpoints, where they are
+    set, stay until the artifact is in the registry. Raises SnapshotMissing without a lake, NotEnoughData when it holds
+    too little, OtherRun when there are checkpoints of the same data with other settings, TrainingDiverged, NoChampion
+    and ChampionUnfit when training is to start from a champion that is not there or does not fit.
     """
-    timer = Timer(progress)
+    timer = Timer(_of_first(progress))
     checkpoints = _checkpoints(settings, namespace)
     registry = Registry(artifacts_url(settings), namespace)
     with process_group():
@@ -72,6 +73,14 @@ def train(
                 if checkpoints:
                     checkpoints.remove()
     return TrainedModel(version, until, lineage, beginning.sentence, dict(fitted.metrics), timer.seconds)
+
+
+def _of_first(progress: Progress) -> Progress:
+    def report(part: str, step: Step) -> None:
+        if is_first():
+            progress(part, step)
+
+    return report
 
 
 def _checkpoints(settings: ModelSettings, namespace: Namespace) -> Checkpoints | None:

@@ -1,4 +1,4 @@
-"""Settings as the variables with which another process loads the very same ones."""
+"""Variables for other processes, and for libraries that read theirs when they are imported."""
 
 import json
 from collections.abc import Iterator
@@ -13,6 +13,13 @@ from services.config import PREFIX, Settings
 def settings_environ(settings: Settings) -> dict[str, str]:
     """Return the variables with which another process loads these very settings."""
     return dict(_variables(settings, PREFIX))
+
+
+def bentoml_environ(home: Path) -> dict[str, str]:
+    """Return the variables with which BentoML keeps its state in a folder of `home`, which is made; it tells nobody."""
+    folder = home / "bentoml"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {"BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
 
 
 def _variables(section: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from typing import Literal, NoReturn
 from features.config import store_url
 from services.api.auth import Gate, refuse_open_bind
 from services.config import Settings
+from services.environment import bentoml_environ
 from streaming.config import client_options
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
@@ -57,14 +58,11 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
 
 
 def _bentoml_environment(name: ServiceName, home: Path, workers: int) -> dict[str, str]:
-    bentoml_home = home / "bentoml"
     metrics = home / "run" / f"metrics-{name}"
     shutil.rmtree(metrics, ignore_errors=True)
-    for folder in (bentoml_home, metrics):
-        folder.mkdir(parents=True, exist_ok=True)
+    metrics.mkdir(parents=True, exist_ok=True)
     return {
-        "BENTOML_HOME": str(bentoml_home),
-        "BENTOML_DO_NOT_TRACK": "True",
+        **bentoml_environ(home),
         "BENTOML_CONFIG_OVERRIDES": json.dumps({"services": {name: {"workers": workers}}}),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
     }

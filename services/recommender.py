@@ -10,13 +10,14 @@ from prometheus_client import CollectorRegistry
 
 from features.online import OnlineReader
 from models.config import artifacts_url
+from models.model_store import ModelCache
 from models.registry import Registry
 from services.api.auth import Gate
 from services.api.bento import QUIET, FrontedService, hosted
 from services.config import Settings, load_settings
 from services.metrics import HttpMetrics, ImpressionMetrics, RecommendMetrics
 from services.recommend.application import Parts, Recommender
-from services.recommend.champion import ChampionWatch, ModelCache
+from services.recommend.champion import ChampionWatch
 from services.recommend.engine import Engine
 from services.recommend.evaluation import Evaluations
 from services.recommend.impressions import ImpressionLog

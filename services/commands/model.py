@@ -2,22 +2,22 @@
 
 import os
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
-from rich.progress import Progress
 
 from services.commands.common import AsJson, console, moment, show
 
 if TYPE_CHECKING:
-    from models.gate import Evaluated
     from models.registry import Registry
     from services.config import Settings
+    from services.evaluation import Later
+    from services.training import Retrained
 
-Reason = Annotated[str | None, typer.Option(help="Why it is done all the same; kept with the change.")]
+Reason = Annotated[str | None, typer.Option(help="Why; kept with the change.")]
 Version = Annotated[str, typer.Argument(help="A version that `flywheel models` lists.")]
 Since = Annotated[str, typer.Option(help="Start of the slice, ISO 8601 with zone.")]
 Until = Annotated[str | None, typer.Option(help="Train on what happened before, ISO 8601 with zone; now if unset.")]
@@ -38,31 +38,27 @@ def register(app: typer.Typer) -> None:
 
 
 def train(until: Until = None, start_from: From = None, as_json: AsJson = False) -> None:
-    """Train a model on the lake and add it to the registry; under torchrun on several processes."""
+    """Train a model on the lake, register it and evaluate it on what is later; under torchrun on several processes."""
     from models.threads import wait_passively
-
-    wait_passively(os.environ)
-    from models.training import train as run
     from services.config import load_settings
+    from services.environment import bentoml_environ
+    from services.home import writing
 
-    settings = load_settings()
+    settings, cut = load_settings(), int(moment(until).timestamp() * 1000)
     model = settings.model.model_copy(update={"start_from": start_from or settings.model.start_from})
-    with Progress(console=console(), transient=True) as bar:
-        tasks = {}
+    settings = settings.model_copy(update={"model": model})
+    wait_passively(os.environ)
+    with writing(settings.home):
+        os.environ.update(bentoml_environ(settings.home))
+    from services.commands.progress import TrainingProgress
+    from services.training import assist, retrain
 
-        def progress(part: str, done: float) -> None:
-            if part not in tasks:
-                tasks[part] = bar.add_task(part, total=1.0)
-            bar.update(tasks[part], completed=done)
-
-        trained = run(
-            model.under(settings.home),
-            settings.lake.under(settings.home),
-            settings.topics.namespace,
-            int(moment(until).timestamp() * 1000),
-            progress,
-        )
-    show("Trained", [msgspec.to_builtins(trained)], as_json)
+    if os.environ.get("RANK", "0") != "0":
+        assist(settings, cut)
+        return
+    with TrainingProgress(console(), settings.model.norm_limit) as shown:
+        done = retrain(settings, cut, datetime.now(UTC), shown.heard)
+    _show_retrained(done, as_json)
 
 
 def models(as_json: AsJson = False) -> None:
@@ -78,37 +74,35 @@ def models(as_json: AsJson = False) -> None:
     show("Models", rows, as_json)
 
 
-def evaluate(
-    version: Version, since: Annotated[str, typer.Option(help="Start of the slice.")], as_json: AsJson = False
-) -> None:
-    """Measure a model's NDCG@10 on what happened since a time that is later than its training."""
+def evaluate(version: Version, since: Since, as_json: AsJson = False) -> None:
+    """Measure a model, the champion and the baselines on what happened since a time later than their training."""
     from services.config import load_settings
+    from services.evaluation import evaluate as run
 
     settings = load_settings()
     start = int(moment(since).timestamp() * 1000)
-    (measured,) = _evaluated(settings, [version], start)
-    values = list(measured.ndcg10.values())
-    mean = sum(values) / len(values) if values else None
-    row = {"model_version": version, "users": len(values), "ndcg10": mean, "coverage10": measured.coverage10}
-    show("Evaluated", [row], as_json)
+    found = run(_registry(settings), version, _lake(settings), start)
+    _say(found.notes)
+    show("Evaluated", [msgspec.to_builtins(row) for row in found.standings], as_json)
 
 
-def promote(version: Version, reason: Reason = None, as_json: AsJson = False) -> None:
-    """Make a model the champion when the gate passes, or for a reason that is kept."""
-    from models.gate import judge
+def promote(
+    version: Version,
+    force: Annotated[bool, typer.Option("--force", help="Promote without a pass of the gate; needs --reason.")] = False,
+    reason: Reason = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model the champion when the gate passes, or with --force for a reason that is kept."""
     from services.config import load_settings
-    from services.promotion import announce
+    from services.promotion import announce, consider, need_reason
     from services.promotion import promote as run
 
+    need_reason(force, reason)
     settings = load_settings()
     registry = _registry(settings)
-    opponents = registry.opponents(settings.model.gate.reference_every)
-    contestants = [version, *opponents.values()]
-    start = max(_trained_until(settings, contestants))
-    ours, *theirs = _evaluated(settings, contestants, start)
-    verdict = judge(ours, dict(zip(opponents, theirs, strict=True)), start, settings.model.gate, settings.model.seed)
-    change = run(registry, version, verdict, reason, time.time_ns() // 1_000_000)
-    console().print(f"Gate: {verdict.sentence()}", soft_wrap=True)
+    candidacy = consider(registry, version, _lake(settings), settings.model)
+    change = run(registry, candidacy, force, reason, time.time_ns() // 1_000_000)
+    _say([f"Gate: {candidacy.verdict.sentence()}"])
     announce(settings.kafka, settings.topics, change)
     show("Promoted", [msgspec.to_builtins(change)], as_json)
 
@@ -131,26 +125,25 @@ def _registry(settings: "Settings") -> "Registry":
     return Registry(artifacts_url(settings.model.under(settings.home)), settings.topics.namespace)
 
 
-def _evaluated(settings: "Settings", versions: list[str], start: int) -> "list[Evaluated]":
-    from models.offline import evaluate as run
+def _lake(settings: "Settings") -> "Later":
     from models.offline import read_slice
-    from models.scorer import Scorer
 
-    part = read_slice(settings.lake.under(settings.home), settings.topics.namespace, start)
-    measured = []
-    for version in versions:
-        with TemporaryDirectory() as folder:
-            _registry(settings).fetch(version, Path(folder))
-            measured.append(run(Scorer.load(Path(folder)), part))
-    return measured
+    return partial(read_slice, settings.lake.under(settings.home), settings.topics.namespace)
 
 
-def _trained_until(settings: "Settings", versions: list[str]) -> list[int]:
-    from models.scorer import Scorer
+def _show_retrained(done: "Retrained", as_json: bool) -> None:
+    trained, standings = done.trained, [msgspec.to_builtins(row) for row in done.evaluation.standings]
+    _say(done.evaluation.notes)
+    if as_json:
+        where = {"bentoml_model": done.bentoml_model, "tensorboard": done.tensorboard}
+        show("Trained", [msgspec.to_builtins(trained) | where | {"evaluation": standings}], as_json)
+        return
+    _say([f"BentoML model {done.bentoml_model}, TensorBoard logs in {done.tensorboard}"])
+    show(f"Trained {trained.version}", [{"metric": k, "value": v} for k, v in trained.metrics.items()], as_json)
+    if standings:
+        show("Evaluated", standings, as_json)
 
-    moments = []
-    for version in versions:
-        with TemporaryDirectory() as folder:
-            _registry(settings).fetch(version, Path(folder))
-            moments.append(Scorer.load(Path(folder)).trained_until)
-    return moments
+
+def _say(sentences: list[str]) -> None:
+    for sentence in sentences:
+        console().print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from models.config import ModelSettings, artifacts_url
-from models.gate import Evaluated, Verdict, judge
+from models.gate import Evaluated, judge
 from models.offline import read_slice
+from models.progress import Step
 from models.registry import Registry
 from models.scorer import Scorer
 from services.config import Settings
 from services.demo.quality import Offline, measure_offline
 from services.demo.stages import Stage
 from services.demo.world import Replayed
-from services.promotion import announce, promote
+from services.promotion import Candidacy, announce, promote
 
 if TYPE_CHECKING:
     from models.training import TrainedModel
@@ -51,9 +52,9 @@ def teach(settings: Settings, world: Replayed, cut: int, stage: Stage) -> Taught
     stage.expect(_PARTS * 100)
     done: dict[str, int] = {}
 
-    def progress(part: str, share: float) -> None:
-        stage.progress(int(100 * share) - done.get(part, 0))
-        done[part] = int(100 * share)
+    def progress(part: str, step: Step) -> None:
+        stage.progress(int(100 * step.share) - done.get(part, 0))
+        done[part] = int(100 * step.share)
 
     from models.training import train  # noqa: PLC0415 - torch takes seconds to import, which only this thread waits for
 
@@ -64,17 +65,17 @@ def teach(settings: Settings, world: Replayed, cut: int, stage: Stage) -> Taught
         f"held-out NDCG@10 of {offline.users} users: model {offline.ndcg10:.3f}, popularity {offline.popularity:.3f}, "
         f"item-kNN {offline.item_knn:.3f}"
     )
-    verdict = _verdict(registry, trained, model)
-    champion = promote(registry, trained.version, verdict, _REASON, time.time_ns() // 1_000_000)
+    candidacy = _candidacy(registry, trained, model)
+    champion = promote(registry, candidacy, True, _REASON, time.time_ns() // 1_000_000)
     announce(settings.kafka, settings.topics, champion)
-    stage.say(f"model {trained.version}, gate: {verdict.sentence()}; promoted for a reason: {_REASON}")
+    stage.say(f"model {trained.version}, gate: {candidacy.verdict.sentence()}; promoted for a reason: {_REASON}")
     return Taught(
         model_version=trained.version,
         seed=model.seed,
         metrics=trained.metrics,
         seconds=trained.seconds,
         offline=offline,
-        gate=verdict.outcome,
+        gate=candidacy.verdict.outcome,
         reason=champion.reason,
     )
 
@@ -86,11 +87,12 @@ def _measured(settings: Settings, registry: Registry, version: str, world: Repla
         return measure_offline(Scorer.load(Path(folder)), known, world)
 
 
-def _verdict(registry: Registry, trained: "TrainedModel", model: ModelSettings) -> Verdict:
+def _candidacy(registry: Registry, trained: "TrainedModel", model: ModelSettings) -> Candidacy:
     """Ask the gate; nothing in the lake is later than the cut, so no user can be compared."""
-    start = trained.trained_until
+    start, number = trained.trained_until, registry.next_number()
     opponents = {
         role: Evaluated(version, start, {}, 0)
         for role, version in registry.opponents(model.gate.reference_every).items()
     }
-    return judge(Evaluated(trained.version, start, {}, 0), opponents, start, model.gate, model.seed)
+    verdict = judge(Evaluated(trained.version, start, {}, 0), opponents, start, model.gate, model.seed)
+    return Candidacy(trained.version, number, verdict)

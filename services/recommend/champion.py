@@ -3,14 +3,12 @@
 import logging
 import threading
 import time
-from pathlib import Path
 
-import bentoml
 import numpy as np
-from bentoml.exceptions import BentoMLException, NotFound
 
 from features.history import History, HistoryEvent
 from features.popularity import PopularityWindow
+from models.model_store import ModelCache
 from models.registry import Registry
 from models.scorer import Query, Scorer
 from models.vocabulary import ItemRow
@@ -18,51 +16,15 @@ from services.recommend.engine import Engine
 from streaming.errors import FlywheelError
 from streaming.events import Kind
 from streaming.ids import EventId
-from streaming.namespace import Namespace
 
 _log = logging.getLogger(__name__)
 
-_ARTIFACT = "artifact"
 _WARM_ROWS = 200
 _TRY_AGAIN_S = 30.0
 
 
 class ModelUnfit(FlywheelError):
     """A loaded model gives scores that are no numbers."""
-
-
-class ModelCache:
-    """The artifacts on this machine, in BentoML's model store."""
-
-    def __init__(self, registry: Registry, namespace: Namespace) -> None:
-        self._registry = registry
-        self._name = f"{namespace}-model"
-
-    def pull(self, version: str) -> Path:
-        """Return the folder of an artifact, fetched once; raises UnknownModel or OSError."""
-        tag = f"{self._name}:{version}"
-        try:
-            return Path(bentoml.models.get(tag).path) / _ARTIFACT
-        except NotFound:
-            try:
-                with bentoml.models.create(tag) as model:
-                    self._registry.fetch(version, Path(model.path) / _ARTIFACT)
-            except BentoMLException:
-                _log.info("another process has fetched model %r meanwhile", version)
-        return Path(bentoml.models.get(tag).path) / _ARTIFACT
-
-    def drop(self, version: str) -> None:
-        """Remove an artifact from this machine, if it is there."""
-        try:
-            bentoml.models.delete(f"{self._name}:{version}")
-        except NotFound:
-            return
-
-    def keep_only(self, version: str) -> None:
-        """Remove every artifact but one."""
-        for model in bentoml.models.list(self._name):
-            if model.tag.version != version:
-                self.drop(str(model.tag.version))
 
 
 class ChampionWatch:

@@ -16,6 +16,7 @@ from rich.table import Table
 from training_rounds import shown, spread
 
 from models.config import RetrievalSettings
+from models.progress import Step
 from models.sequence_model import fit_sequence_model
 from models.sequences import Sequences, read_sequences
 
@@ -37,10 +38,9 @@ class _Clock:
         self._times: list[float] = []
         self.steps_a_pass = 0
 
-    def __call__(self, share: float) -> None:
+    def __call__(self, step: Step) -> None:
         self._times.append(time.perf_counter())
-        if not self.steps_a_pass:
-            self.steps_a_pass = round(1 / share)
+        self.steps_a_pass = step.steps
         if len(self._times) == self._wanted:
             raise _Enough
 

@@ -15,6 +15,7 @@ from torchrec.distributed.types import ShardingType
 from models import sharding
 from models.checkpoints import Checkpoints
 from models.config import RetrievalSettings
+from models.progress import Step
 from models.retrieval_training import TABLE_WEIGHT, RetrievalTrainer
 from models.sharding import limited_threads, process_group
 
@@ -42,7 +43,7 @@ def run(
     """Train for all epochs; `after_step` hears how many steps this process has done."""
     done = 0
 
-    def report(_share: float) -> None:
+    def report(_step: Step) -> None:
         nonlocal done
         done += 1
         after_step(done)

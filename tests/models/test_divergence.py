@@ -30,4 +30,4 @@ def test_absurd_rates_stop_the_sequence_model_with_a_sentence(data: TrainingData
     with process_group():
         trainer = RetrievalTrainer(settings, np.zeros((len(data.items), 1), dtype=np.float32), 1)
         with pytest.raises(TrainingDiverged, match="lower the learning rates"):
-            trainer.train(data.log, settings.epochs, 1.0, lambda _share: None)
+            trainer.train(data.log, settings.epochs, 1.0, lambda _step: None)

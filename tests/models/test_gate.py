@@ -1,9 +1,10 @@
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from models.config import GateSettings
-from models.gate import Evaluated, GateRefused, SliceOverlaps, Verdict, judge
+from models.gate import Evaluated, GateRefused, SliceOverlaps, Unreadable, Verdict, judge
 from streaming.ids import UserId
 
 USERS, ITEMS = 1_000, 200
@@ -47,8 +48,8 @@ def test_a_model_that_lost_five_percent_fails(values: Values) -> None:
     assert verdict.outcome == "fail"
     assert verdict.against["champion"].relative_difference == pytest.approx(-0.05, abs=1e-9)
     with pytest.raises(GateRefused, match=r"relative NDCG@10 -0\.050"):
-        verdict.require(None)
-    verdict.require("the catalogue changed, the slice is not representative")
+        verdict.require(False)
+    verdict.require(True)
 
 
 def test_a_noise_degraded_model_is_refused(rng: np.random.Generator) -> None:
@@ -60,7 +61,7 @@ def test_a_noise_degraded_model_is_refused(rng: np.random.Generator) -> None:
     verdict = judged(noisy, champion=champion)
     assert verdict.outcome == "fail"
     with pytest.raises(GateRefused, match="against a, 1000 users"):
-        verdict.require(None)
+        verdict.require(False)
 
 
 def test_a_model_that_is_only_probably_not_worse_is_refused(values: Values, rng: np.random.Generator) -> None:
@@ -110,5 +111,34 @@ def test_a_slice_that_a_model_was_trained_on_is_refused(values: Values, late: st
 def test_the_first_model_needs_a_reason(values: Values) -> None:
     verdict = judged(evaluated("b", values))
     assert verdict.outcome == "no champion"
-    with pytest.raises(GateRefused):
-        verdict.require(None)
+    with pytest.raises(GateRefused, match="--force --reason"):
+        verdict.require(False)
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(0.05, "pass"), (0.051, "fail"), (float("nan"), "fail")])
+def test_probabilities_that_are_far_off_are_refused(values: Values, error: float, outcome: str) -> None:
+    candidate = msgspec.structs.replace(evaluated("b", values), calibration_error=error)
+    verdict = judged(candidate, champion=evaluated("a", values))
+    assert verdict.outcome == outcome
+    assert f"calibration error {error:.3f}, limit 0.05" in verdict.sentence()
+
+
+def test_a_bad_calibration_fails_where_users_are_too_few_to_compare_ranking(values: Values) -> None:
+    candidate = msgspec.structs.replace(evaluated("b", values[:10]), calibration_error=0.2)
+    assert judged(candidate, champion=evaluated("a", values)).outcome == "fail"
+
+
+def test_a_calibration_that_was_not_measured_is_said_and_asked_nothing_of(values: Values) -> None:
+    verdict = judged(evaluated("b", values), champion=evaluated("a", values))
+    assert verdict.passed
+    assert "calibration was not measured" in verdict.sentence()
+
+
+@pytest.mark.parametrize("role", ["champion", "reference"])
+def test_an_opponent_that_cannot_be_read_is_no_pass_and_says_why(values: Values, role: str) -> None:
+    models: dict[str, Evaluated | Unreadable] = {name: evaluated(name, values) for name in ("champion", "reference")}
+    verdict = judge(evaluated("b", values), models | {role: Unreadable("old", "file is damaged")}, 100, LIMITS, seed=1)
+    assert verdict.outcome == "unreadable"
+    with pytest.raises(GateRefused, match=f"{role}: old cannot be compared with: file is damaged"):
+        verdict.require(False)
+    verdict.require(True)

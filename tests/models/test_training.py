@@ -10,6 +10,7 @@ from models.config import ArtifactsMissing, ModelSettings, RetrievalSettings, ar
 from models.dataset import TrainingData
 from models.export import Fitted, artifact_parts
 from models.fitting import Timer, fit
+from models.progress import Step
 from models.sharding import limited_threads
 from models.spec import Lineage
 
@@ -46,13 +47,13 @@ def test_a_sampled_softmax_learns_too(data: TrainingData) -> None:
 
 
 def test_every_part_is_timed_and_reports_until_it_is_done(data: TrainingData) -> None:
-    heard: dict[str, list[float]] = {}
-    timer = Timer(lambda name, share: heard.setdefault(name, []).append(share))
+    heard: dict[str, list[Step]] = {}
+    timer = Timer(lambda name, step: heard.setdefault(name, []).append(step))
     fit(data, small.SETTINGS, LINEAGE, timer)
     assert {"retrieval", "ranking features", "ranking", "retrieval refit", "co-visits"} == timer.seconds.keys()
     for name in ("retrieval", "ranking", "retrieval refit"):
-        assert heard[name] == sorted(heard[name])
-        assert heard[name][-1] == 1.0
+        assert [step.number for step in heard[name]] == list(range(1, heard[name][0].steps + 1)), name
+        assert heard[name][-1].share == 1.0
 
 
 def test_an_artifact_is_not_written_over_anything(data: TrainingData, fitted: Fitted, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from models.config import GateSettings
 from models.gate import Evaluated, GateRefused, Verdict, judge
 from models.registry import Registry
-from services.promotion import promote
+from services.promotion import Candidacy, promote
 from streaming.ids import UserId
 from streaming.namespace import Namespace
 
@@ -30,6 +30,11 @@ class Chain:
         self._measured[version] = Evaluated(version, 0, by_user, 50)
         self.registry.add(self._empty, version)
 
+    def promote(self, version: str, reason: str | None = None) -> None:
+        """Promote as the gate says, by force when there is a reason."""
+        candidacy = Candidacy(version, self.registry.next_number(), self.judge(version))
+        promote(self.registry, candidacy, reason is not None, reason, 1)
+
     def judge(self, version: str) -> Verdict:
         opponents = self.registry.opponents(LIMITS.reference_every)
         theirs = {role: self._measured[opponent] for role, opponent in opponents.items()}
@@ -51,7 +56,7 @@ def test_a_chain_of_ten_models_that_each_lose_one_percent_is_stopped(
     chain, values = Chain(tmp_path), rng.beta(2, 6, USERS)
     chain.add("good", values)
     for _ in range(before):
-        promote(chain.registry, "good", chain.judge("good"), _REASON, 1)
+        chain.promote("good", _REASON)
     refused = None
     for number in range(1, 11):
         chain.add(f"worse{number}", values * 0.99**number + rng.normal(scale=0.005, size=USERS))
@@ -60,11 +65,11 @@ def test_a_chain_of_ten_models_that_each_lose_one_percent_is_stopped(
         if not verdict.passed:
             refused = verdict
             break
-        promote(chain.registry, f"worse{number}", verdict, None, 1)
+        chain.promote(f"worse{number}")
     assert refused is not None
     assert refused.against["reference"].outcome == "fail"
     with pytest.raises(GateRefused, match="reference: fail"):
-        promote(chain.registry, f"worse{number}", refused, None, 1)
+        chain.promote(f"worse{number}")
     assert number <= 3  # one more than without a tenth promotion within the chain
 
 
@@ -72,7 +77,7 @@ def test_the_record_keeps_the_verdict_and_what_was_compared(tmp_path: Path, rng:
     chain, values = Chain(tmp_path), rng.beta(2, 6, USERS)
     for number, version in enumerate(("first", "second", "third")):
         chain.add(version, values * (1 + number / 100))
-        promote(chain.registry, version, chain.judge(version), None if number else _REASON, 1)
+        chain.promote(version, None if number else _REASON)
     first, _, third = chain.registry.history()
     assert (first.gate["outcome"], first.reason) == ("no champion", _REASON)
     assert (third.gate["outcome"], third.reason) == ("pass", None)

@@ -1,0 +1,35 @@
+"""A model of the registry, fetched to be measured."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+import msgspec
+
+from models.artifact import Artifact
+from models.gate import CALIBRATION_ERROR, Evaluated
+from models.offline import Slice, evaluate
+from models.registry import Registry
+from models.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model's scorer and what training has measured."""
+
+    scorer: Scorer
+    metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, registry: Registry, version: str, stack: ExitStack) -> Self:
+        """Fetch a model into a folder that lives as long as `stack`; raises UnknownModel, CorruptArtifact, OSError."""
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        registry.fetch(version, folder)
+        return cls(Scorer.load(folder), Artifact.open(folder).metrics())
+
+    def evaluated(self, part: Slice) -> Evaluated:
+        """Return what the gate asks of the model on a slice."""
+        error = self.metrics.get(CALIBRATION_ERROR)
+        return msgspec.structs.replace(evaluate(self.scorer, part), calibration_error=error)

@@ -1,0 +1,56 @@
+"""The retraining job: train with logs, put the model into the registry and the local store, evaluate it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from models.config import artifacts_url
+from models.model_store import ModelCache
+from models.offline import read_slice
+from models.progress import Progress, Step
+from models.registry import Registry
+from models.tensorboard import TensorBoardLog
+from models.training import TrainedModel, train
+from services.config import Settings
+from services.evaluation import Evaluation, evaluate
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A trained model, its name in BentoML's store, the folder of its TensorBoard logs, and where it stands."""
+
+    trained: TrainedModel
+    bentoml_model: str
+    tensorboard: str
+    evaluation: Evaluation
+
+
+def retrain(settings: Settings, until: int, now: datetime, progress: Progress) -> Retrained:
+    """Train on what happened before `until`, ms, and evaluate on what happened later; `now` names the logs.
+
+    To be called in the first process of a training, after BentoML's variables are set. Raises what `train` and
+    `evaluate` raise.
+    """
+    model, lake = settings.model.under(settings.home), settings.lake.under(settings.home)
+    namespace = settings.topics.namespace
+    folder = Path(str(model.tensorboard)) / namespace / f"{now.astimezone(UTC):%Y%m%dt%H%M%S}"
+    with TensorBoardLog(folder, model.norm_limit) as board:
+
+        def report(part: str, step: Step) -> None:
+            board.heard(part, step)
+            progress(part, step)
+
+        trained = train(model, lake, namespace, until, report)
+        board.finish(trained.metrics)
+    registry = Registry(artifacts_url(model), namespace)
+    cache = ModelCache(registry, namespace)
+    cache.pull(trained.version)
+    found = evaluate(registry, trained.version, partial(read_slice, lake, namespace), until)
+    return Retrained(trained, cache.tag(trained.version), str(folder), found)
+
+
+def assist(settings: Settings, until: int) -> None:
+    """Train along as any other process of a training; raises what `train` raises."""
+    model, lake = settings.model.under(settings.home), settings.lake.under(settings.home)
+    train(model, lake, settings.topics.namespace, until, lambda _part, _step: None)
