@@ -65,13 +65,14 @@ def training_data(tables: Tables) -> TrainingData:
     Groups count from the middle of the log on, since what the ranker reads must be fitted on what came before them.
     Raises NotEnoughData without interactions or without such groups.
     """
-    interactions = _organic(tables.interactions, tables.until)
+    interactions = organic(tables.interactions, tables.until)
     vocabulary = Vocabulary(in_natural_order(interactions["item_id"].to_pylist()))
     if not len(vocabulary):
         raise NotEnoughData("there is no interaction to train on: send events and run `flywheel land` first")
     log, users = _log(interactions, vocabulary)
     middle = int(np.quantile(log.times, 0.5))
-    late = pc.greater(millis_of(tables.examples["event_timestamp"]), middle)
+    at = millis_of(tables.examples["event_timestamp"])
+    late = pc.and_(pc.greater(at, middle), pc.less(at, tables.until))
     values = pc.mean(interactions["value"]).as_py()
     fill = float(values) if values is not None else 0.0
     groups = groups_of(tables.examples.filter(late), vocabulary, users, fill)
@@ -87,7 +88,8 @@ def training_data(tables: Tables) -> TrainingData:
     )
 
 
-def _organic(interactions: pa.Table, until: int) -> pa.Table:
+def organic(interactions: pa.Table, until: int) -> pa.Table:
+    """Return what happened before `until`, ms, without the events that probe freshness."""
     probes = pc.fill_null(pc.equal(interactions["surface"], PROBE_SURFACE), False)
     early = pc.less(millis_of(interactions["happened_at"]), until)
     return interactions.filter(pc.and_(pc.invert(probes), early))

@@ -20,7 +20,7 @@ from models.sharding import is_first, process_group
 from models.spec import Lineage
 from streaming.namespace import Namespace
 
-_COLUMNS = {
+TRAINING_COLUMNS = {
     "interactions": ("event_id", "happened_at", "user_id", "session_id", "surface", "item_id", "kind", "value"),
     "items": ("event_id", "happened_at", "item_id", "removed", "title", "categories", "attributes", "text"),
     "item_features": ("item_id", "event_timestamp", "item_interactions_total", "item_mean_value"),
@@ -55,7 +55,9 @@ def train(
     registry = Registry(artifacts_url(settings), namespace)
     with process_group():
         with timer.part("read"):
-            snapshots = {name: read_table(lake, namespace, name, columns=columns) for name, columns in _COLUMNS.items()}
+            snapshots = {
+                name: read_table(lake, namespace, name, columns=columns) for name, columns in TRAINING_COLUMNS.items()
+            }
             tables = Tables(**{name: snapshot.arrow for name, snapshot in snapshots.items()}, until=until)
             data = training_data(tables)
             beginning = choose_beginning(registry, settings, data.groups_from)

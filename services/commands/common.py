@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Annotated, Any
@@ -27,6 +28,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def console() -> Console:
     """Return the console for progress, standard error, so that standard output stays for results."""
     return Console(stderr=True)
+
+
+def say(sentences: Iterable[str]) -> None:
+    """Print sentences beside the results."""
+    for sentence in sentences:
+        console().print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def moment(text: str | None) -> datetime:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, moment, show
+from services.commands.common import AsJson, console, moment, say, show
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -82,7 +82,7 @@ def evaluate(version: Version, since: Since, as_json: AsJson = False) -> None:
     settings = load_settings()
     start = int(moment(since).timestamp() * 1000)
     found = run(_registry(settings), version, _lake(settings), start)
-    _say(found.notes)
+    say(found.notes)
     show("Evaluated", [msgspec.to_builtins(row) for row in found.standings], as_json)
 
 
@@ -102,7 +102,7 @@ def promote(
     registry = _registry(settings)
     candidacy = consider(registry, version, _lake(settings), settings.model)
     change = run(registry, candidacy, force, reason, time.time_ns() // 1_000_000)
-    _say([f"Gate: {candidacy.verdict.sentence()}"])
+    say([f"Gate: {candidacy.verdict.sentence()}"])
     announce(settings.kafka, settings.topics, change)
     show("Promoted", [msgspec.to_builtins(change)], as_json)
 
@@ -133,17 +133,12 @@ def _lake(settings: "Settings") -> "Later":
 
 def _show_retrained(done: "Retrained", as_json: bool) -> None:
     trained, standings = done.trained, [msgspec.to_builtins(row) for row in done.evaluation.standings]
-    _say(done.evaluation.notes)
+    say(done.evaluation.notes)
     if as_json:
         where = {"bentoml_model": done.bentoml_model, "tensorboard": done.tensorboard}
         show("Trained", [msgspec.to_builtins(trained) | where | {"evaluation": standings}], as_json)
         return
-    _say([f"BentoML model {done.bentoml_model}, TensorBoard logs in {done.tensorboard}"])
+    say([f"BentoML model {done.bentoml_model}, TensorBoard logs in {done.tensorboard}"])
     show(f"Trained {trained.version}", [{"metric": k, "value": v} for k, v in trained.metrics.items()], as_json)
     if standings:
         show("Evaluated", standings, as_json)
-
-
-def _say(sentences: list[str]) -> None:
-    for sentence in sentences:
-        console().print(sentence, highlight=False, markup=False, soft_wrap=True)

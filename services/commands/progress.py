@@ -50,11 +50,11 @@ class TrainingProgress:
             self._update(part, step, said)
         elif step.share == 1 or self._clock() - self._said_at >= _EVERY_S:
             self._said_at = self._clock()
-            self._print(f"{part}: step {step.number} of {step.steps}, {said}")
+            self.say(f"{part}: step {step.number} of {step.steps}, {said}")
         for table, norms in step.norms.items():
             summary = NormSummary.of(norms, self._limit)
             if summary.beyond:
-                self._print(
+                self.say(
                     f"warning: {part}, step {step.number}: {summary.beyond:.1%} of the rows of table {table!r} are "
                     f"longer than {self._limit:g}, the longest {summary.largest:.3g}: lower embedding_learning_rate"
                 )
@@ -62,9 +62,10 @@ class TrainingProgress:
     def _update(self, part: str, step: Step, said: str) -> None:
         if part not in self._tasks:
             self._tasks[part] = self._bars.add_task(part, total=step.steps, said=said)
-        self._bars.update(self._tasks[part], completed=step.number, said=said)
+        self._bars.update(self._tasks[part], completed=step.number, said=said, visible=step.share < 1)
 
-    def _print(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Leave a line of text."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
