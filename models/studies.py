@@ -59,7 +59,8 @@ class Search:
 class Found:
     """What a study has come to: NDCG@10 on validation of the best trial, and of the settings that were set.
 
-    The latter is None when those were not tried: they lie outside the search, or were set later. `settings` are the best ones by place, as `retrieval.dim`.
+    The latter is None when those were not tried: they lie outside the search, or were set later. `settings` are the
+    best trial's by place, as `retrieval.dim`.
     """
 
     study: str
@@ -109,10 +110,11 @@ def run_trials(
 ) -> None:
     """Run trials until the study has so many that are finished; the present settings are the first one."""
     progress, told = ears
-    for dead in study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING)):
-        study.tell(dead.number, state=TrialState.FAIL)  # its process was stopped
+    for dead in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(dead.number, state=TrialState.FAIL)  # its process was killed
     done, now = study.get_trials(states=_DONE), present(settings, where)
-    if now and all(trial.params != now for trial in done):
+    known = [*done, *study.get_trials(states=(TrialState.WAITING,))]
+    if now and all(now not in (trial.params, trial.system_attrs.get("fixed_params")) for trial in known):
         study.enqueue_trial(now)
     # A sampler seeded alike would draw the same settings again after each interruption.
     study.sampler = optuna.samplers.TPESampler(seed=settings.seed + len(study.get_trials()))

@@ -25,6 +25,11 @@ SETTINGS = ModelSettings(
 
 
 def data() -> TrainingData:
+    """What is trained on."""
+    return training_data(tables())
+
+
+def tables() -> Tables:
     """Users who walk through the items in order from a random start, so that there is something to learn."""
     rng = np.random.default_rng(SEED)
     users = np.repeat(np.arange(USERS), EVENTS)
@@ -86,7 +91,7 @@ def data() -> TrainingData:
             "item_mean_value": pa.array([None] * ITEMS, pa.float64()),
         }
     )
-    return training_data(Tables(interactions, catalogue, features, examples, until=NOW))
+    return Tables(interactions, catalogue, features, examples, until=NOW)
 
 
 def train(rank: int, world: int, folder: str) -> None:
