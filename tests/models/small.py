@@ -94,6 +94,23 @@ def tables() -> Tables:
     return Tables(interactions, catalogue, features, examples, until=NOW)
 
 
+def lake_tables() -> dict[str, pa.Table]:
+    """The same as the lake holds it, with one user's features."""
+    made = tables()
+    users = pa.table(
+        {
+            "user_id": ["u0"],
+            "event_timestamp": pa.array([NOW - 2 * DAY_MS], _STAMP),
+            "interactions_30d": [1.0],
+            "interactions_total": [1.0],
+            "mean_value": pa.array([None], pa.float64()),
+            "attributes": ["{}"],
+        }
+    )
+    names = ("interactions", "items", "item_features", "examples")
+    return {name: getattr(made, name) for name in names} | {"user_features": users}
+
+
 def train(rank: int, world: int, folder: str) -> None:
     """Train in one of `world` gloo processes; losses and weights go to a file of the folder."""
     torch.set_num_threads(1)

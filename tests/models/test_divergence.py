@@ -2,12 +2,15 @@ import math
 
 import numpy as np
 import pytest
+import small
 
 from models.config import RetrievalSettings
 from models.dataset import TrainingData
 from models.divergence import TrainingDiverged, check_loss
+from models.fitting import Timer, fit
 from models.retrieval_training import RetrievalTrainer
 from models.sharding import process_group
+from models.spec import Lineage
 
 
 @pytest.mark.parametrize("last", [math.nan, math.inf])
@@ -31,3 +34,15 @@ def test_absurd_rates_stop_the_sequence_model_with_a_sentence(data: TrainingData
         trainer = RetrievalTrainer(settings, np.zeros((len(data.items), 1), dtype=np.float32), 1)
         with pytest.raises(TrainingDiverged, match="lower the learning rates"):
             trainer.train(data.log, settings.epochs, 1.0, lambda _step: None)
+
+
+def test_absurd_rates_stop_the_ranker_with_a_sentence(data: TrainingData) -> None:
+    ranking = small.SETTINGS.ranking.model_copy(
+        update={"epochs": 30, "learning_rate": 1e9, "embedding_learning_rate": 1e9}
+    )
+    settings = small.SETTINGS.model_copy(update={"ranking": ranking})
+    heard: list[str] = []
+    timer = Timer(lambda part, _step: heard.append(part))
+    with pytest.raises(TrainingDiverged, match=r"the loss of step \d+ is .*lower the learning rates"):
+        fit(data, settings, Lineage({}, small.SEED, "test"), timer)
+    assert heard[-1] == "ranking"

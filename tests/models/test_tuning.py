@@ -31,23 +31,6 @@ def silent(_part: str, _step: Step) -> None:
     return None
 
 
-def tables() -> dict[str, pa.Table]:
-    made = small.tables()
-    stamp = pa.timestamp("ms", "UTC")
-    users = pa.table(
-        {
-            "user_id": ["u0"],
-            "event_timestamp": pa.array([small.NOW - 2 * small.DAY_MS], stamp),
-            "interactions_30d": [1.0],
-            "interactions_total": [1.0],
-            "mean_value": pa.array([None], pa.float64()),
-            "attributes": ["{}"],
-        }
-    )
-    names = ("interactions", "items", "item_features", "examples")
-    return {name: getattr(made, name) for name in names} | {"user_features": users}
-
-
 def later(made: dict[str, pa.Table]) -> dict[str, pa.Table]:
     """The same rows once more, a day after the end, with other items in reverse: what only a test slice may hold."""
     stamp = pa.timestamp("ms", "UTC")
@@ -74,7 +57,7 @@ def later(made: dict[str, pa.Table]) -> dict[str, pa.Table]:
 
 
 def test_nothing_from_the_cut_on_is_in_training_or_validation() -> None:
-    made = tables()
+    made = small.lake_tables()
     both = {
         name: pa.concat_tables([table, *([later(made)[name]] if name in later(made) else [])])
         for name, table in made.items()
@@ -91,7 +74,7 @@ def test_nothing_from_the_cut_on_is_in_training_or_validation() -> None:
 
 
 def test_training_ends_where_validation_begins() -> None:
-    made = validation(tables(), small.NOW, 1)
+    made = validation(small.lake_tables(), small.NOW, 1)
     times = made.data.log.times
     assert times.max() < made.part.start < small.NOW
     assert made.data.groups.times.max() < made.part.start
@@ -106,7 +89,7 @@ class Interrupted(BaseException):
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeSettings:
-    return write_lake(tmp_path_factory.mktemp("lake"), NAMESPACE, tables())
+    return write_lake(tmp_path_factory.mktemp("lake"), NAMESPACE, small.lake_tables())
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +115,7 @@ def resumed(settings: ModelSettings, lake: LakeSettings) -> tuple[list[FrozenTri
     with pytest.raises(Interrupted):
         tune(settings, lake, NAMESPACE, Search("s", 3, small.NOW, LATER), (interrupt, told.append))
     # What was landed since then is not read: the study keeps its snapshots and its cut.
-    write_lake(Path(str(lake.uri)).parents[1], NAMESPACE, later(tables()))
+    write_lake(Path(str(lake.uri)).parents[1], NAMESPACE, later(small.lake_tables()))
     return told, tune(settings, lake, NAMESPACE, Search("s", 3, None, LATER), ears)
 
 
@@ -195,7 +178,7 @@ def trial_of(pruner: optuna.pruners.BasePruner, **values: float) -> optuna.Trial
 
 @pytest.fixture(scope="module")
 def small_validation() -> Validation:
-    return validation(tables(), small.NOW, 1)
+    return validation(small.lake_tables(), small.NOW, 1)
 
 
 def test_a_trial_that_falls_behind_is_given_up_in_the_middle(small_validation: Validation) -> None:
