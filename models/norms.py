@@ -1,7 +1,6 @@
 """The lengths of embedding rows: rows that only grow are the first sign of a training that will not end well."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,20 +9,6 @@ from torch import Tensor, distributed
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 
 from models.sharding import device
-
-
-@dataclass(frozen=True)
-class NormSummary:
-    """A table's row lengths: their mean, the largest, and the share of rows beyond the limit."""
-
-    mean: float
-    largest: float
-    beyond: float
-
-    @classmethod
-    def of(cls, norms: NDArray[np.float32], limit: float) -> "NormSummary":
-        """Sum up lengths float32 [rows], of which there must be one."""
-        return cls(float(norms.mean()), float(norms.max()), float((norms > limit).mean()))
 
 
 def row_norms(tables: Mapping[str, Tensor | ShardedTensor]) -> dict[str, NDArray[np.float32]]:

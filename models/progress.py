@@ -14,6 +14,20 @@ Norms = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
+class NormSummary:
+    """A table's row lengths: their mean, the largest, and the share of rows beyond the limit."""
+
+    mean: float
+    largest: float
+    beyond: float
+
+    @classmethod
+    def of(cls, norms: NDArray[np.float32], limit: float) -> "NormSummary":
+        """Sum up lengths float32 [rows], of which there must be one."""
+        return cls(float(norms.mean()), float(norms.max()), float((norms > limit).mean()))
+
+
+@dataclass(frozen=True)
 class Step:
     """A step that is done, the `number`th of `steps`, from 1.
 

@@ -8,8 +8,7 @@ from typing import Self
 
 from tensorboardX import SummaryWriter
 
-from models.norms import NormSummary
-from models.progress import Pace, Step
+from models.progress import NormSummary, Pace, Step
 
 
 class TensorBoardLog:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from models.artifact import CorruptArtifact
 from models.gate import SliceOverlaps
@@ -37,7 +38,7 @@ def evaluate(registry: Registry, version: str, lake: Later, since: int) -> Evalu
         if not part.cases():
             found.notes.append(
                 f"the lake holds nothing later than the training of {version} to evaluate it on: land what happens "
-                "next, and run `flywheel evaluate` then"
+                f"next, then run `flywheel evaluate {version} --since {_text(since)}`"
             )
             return found
         champion = registry.champion()
@@ -59,3 +60,8 @@ def _add_champion(found: Evaluation, registry: Registry, version: str, part: Sli
         found.notes.append(f"champion {version} is left out: it was trained on a part of the slice")
         return
     found.standings.append(standing("champion", champion.evaluated(part)))
+
+
+def _text(time: int) -> str:
+    # Rounded up: a slice must not begin before the end of training.
+    return f"{datetime.fromtimestamp(-(-time // 1000), UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -8,8 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from models.norms import NormSummary
-from models.progress import Pace, Step
+from models.progress import NormSummary, Pace, Step
 
 _EVERY_S = 10.0
 

@@ -14,8 +14,7 @@ from models import sharding
 from models.dataset import TrainingData
 from models.export import Fitted
 from models.fitting import Timer, fit
-from models.norms import NormSummary
-from models.progress import Pace, Step
+from models.progress import NormSummary, Pace, Step
 from models.retrieval_training import RetrievalTrainer
 from models.sharding import limited_threads, process_group
 from models.spec import Lineage
