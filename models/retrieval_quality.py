@@ -35,7 +35,8 @@ def _batches(cases: Sequence[Case]) -> Iterator[Sequence[Case]]:
 
 def _values(trained: TrainedRetrieval, part: Slice, vocabulary: Vocabulary, cases: Sequence[Case]) -> Iterator[float]:
     histories = [merge(History(), part.users[case.user_id].events, trained.length).events for case in cases]
-    scores = _user_vectors(trained, histories, vocabulary, part.start) @ trained.vectors[:-1].numpy().T
+    items = trained.vectors[: len(vocabulary)].numpy()
+    scores = _user_vectors(trained, histories, vocabulary, part.start) @ items.T
     for case, own in zip(cases, scores, strict=True):
         own[[row for item in case.seen if (row := vocabulary.row(item)) is not None]] = -np.inf
         best = np.argsort(-own, kind="stable")[:_K]

@@ -35,8 +35,9 @@ _MARKS = (0.25, 0.5, 0.75, 1.0)  # shares of the sequence model's steps after wh
 
 
 def space(settings: ModelSettings) -> Space:
-    """Return where to search; widths fit the number of heads that is set."""
+    """Return where to search; widths fit the number of heads that is set, rates the embeddings' optimiser."""
     wide = math.lcm(16, settings.retrieval.heads)
+    rows = (1e-4, 2e-2) if settings.retrieval.embedding_optimizer == "adam" else (1e-2, 0.5)
     return {
         "retrieval.length": IntDistribution(10, 200, log=True),
         "retrieval.dim": IntDistribution(wide, max(128 // wide, 1) * wide, step=wide),
@@ -46,7 +47,7 @@ def space(settings: ModelSettings) -> Space:
         "retrieval.epochs": IntDistribution(2, 20, log=True),
         "retrieval.refit_epochs": IntDistribution(1, 4),
         "retrieval.learning_rate": FloatDistribution(1e-3, 2e-2, log=True),
-        "retrieval.embedding_learning_rate": FloatDistribution(1e-2, 0.5, log=True),
+        "retrieval.embedding_learning_rate": FloatDistribution(*rows, log=True),
         "ranking.epochs": IntDistribution(1, 8),
         "ranking.learning_rate": FloatDistribution(1e-3, 2e-2, log=True),
         "ranking.embedding_learning_rate": FloatDistribution(1e-5, 1e-2, log=True),

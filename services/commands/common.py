@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -14,6 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from streaming.errors import FlywheelError
+
+if TYPE_CHECKING:
+    from services.config import Settings
 
 
 class BadTime(FlywheelError):
@@ -47,6 +50,13 @@ def moment(text: str | None) -> datetime:
     if parsed.tzinfo is None:
         raise BadTime(f"{text!r} has no zone: write it as 2026-01-31T12:00:00Z")
     return parsed.astimezone(UTC)
+
+
+def need_lake(settings: "Settings") -> None:
+    """Raise SnapshotMissing without a lake, before anything slow is imported to work on it."""
+    from features.snapshots import current_snapshot_id
+
+    current_snapshot_id(settings.lake.under(settings.home), settings.topics.namespace, "interactions")
 
 
 def show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, moment, say, show
+from services.commands.common import AsJson, console, moment, need_lake, say, show
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -47,6 +47,7 @@ def train(until: Until = None, start_from: From = None, as_json: AsJson = False)
     settings, cut = load_settings(), int(moment(until).timestamp() * 1000)
     model = settings.model.model_copy(update={"start_from": start_from or settings.model.start_from})
     settings = settings.model_copy(update={"model": model})
+    need_lake(settings)
     wait_passively(os.environ)
     with writing(settings.home):
         os.environ.update(bentoml_environ(settings.home))
@@ -138,7 +139,7 @@ def _show_retrained(done: "Retrained", as_json: bool) -> None:
         where = {"bentoml_model": done.bentoml_model, "tensorboard": done.tensorboard}
         show("Trained", [msgspec.to_builtins(trained) | where | {"evaluation": standings}], as_json)
         return
-    say([f"BentoML model {done.bentoml_model}, TensorBoard logs in {done.tensorboard}"])
+    say([trained.beginning, f"BentoML model {done.bentoml_model}, TensorBoard logs in {done.tensorboard}"])
     show(f"Trained {trained.version}", [{"metric": k, "value": v} for k, v in trained.metrics.items()], as_json)
     if standings:
         show("Evaluated", standings, as_json)

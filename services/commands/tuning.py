@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, moment, say, show
+from services.commands.common import AsJson, console, moment, need_lake, say, show
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -36,6 +36,7 @@ def tune(trials: Trials = 30, until: Until = None, study: StudyName = "default",
 
     settings = load_settings()
     cut = None if until is None else int(moment(until).timestamp() * 1000)
+    need_lake(settings)
     wait_passively(os.environ)
     from models.studies import Search
     from models.studies import tune as run

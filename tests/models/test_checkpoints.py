@@ -18,6 +18,7 @@ from waiting import wait_until
 from features.config import LakeSettings
 from models import sharding
 from models.checkpoints import Checkpoints, OtherRun
+from models.progress import Step
 from models.sharding import limited_threads, process_group
 from models.training import train
 from streaming.namespace import parse_namespace
@@ -179,9 +180,9 @@ def test_the_training_job_goes_on_after_an_interrupt_and_cleans_up(
     other.mkdir(parents=True)
 
     def version(steps: int, interrupted: bool, heard: set[str]) -> str:
-        def progress(name: str, share: float) -> None:
+        def progress(name: str, step: Step) -> None:
             heard.add(name)
-            if interrupted and name == "retrieval refit" and share > 0.5:
+            if interrupted and name == "retrieval refit" and step.share > 0.5:
                 raise saved.Stop
 
         settings = small.SETTINGS.model_copy(update={"checkpoint_steps": steps}).under(tmp_path)

@@ -162,13 +162,20 @@ def test_a_study_is_not_gone_on_with_on_another_cut_or_with_other_settings(
         searched(settings.model_copy(update={"seed": 8}), lake, 4)
 
 
-def test_one_process_tunes_at_a_time(settings: ModelSettings, lake: LakeSettings) -> None:
-    def again(_trial: FrozenTrial) -> None:
-        searched(settings, lake, 1)
+def test_one_process_tunes_at_a_time_and_what_a_killed_one_left_is_not_waited_for(
+    settings: ModelSettings, lake: LakeSettings
+) -> None:
+    storage = optuna.storages.RDBStorage(f"sqlite:///{settings.studies}")
+    study = optuna.create_study(storage=storage, study_name=f"{NAMESPACE}/killed", direction="maximize")
+    study.ask(dict(space(settings)))
 
-    ears = silent, again
-    with pytest.raises(StudiesBusy, match="another `flywheel tune`"):
-        tune(settings, lake, NAMESPACE, Search("busy", 1, small.NOW, LATER), ears)
+    def again(_trial: FrozenTrial) -> None:
+        with pytest.raises(StudiesBusy, match="another `flywheel tune`"):
+            searched(settings, lake, 1)
+
+    found = tune(settings, lake, NAMESPACE, Search("killed", 1, small.NOW, LATER), (silent, again))
+    assert (found.trials, found.best_trial) == (1, 1)
+    assert [trial.state.name for trial in study.get_trials()] == ["FAIL", "COMPLETE"]
 
 
 def trial_of(pruner: optuna.pruners.BasePruner, **values: float) -> optuna.Trial:

@@ -81,8 +81,9 @@ def test_a_time_must_be_exact(time: str, told: str, tmp_path: Path) -> None:
     assert told in sentence(done)
 
 
-def test_training_without_a_lake_says_what_to_do_first(tmp_path: Path) -> None:
-    done = run("train", home=tmp_path)
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_training_without_a_lake_says_what_to_do_first(command: str, tmp_path: Path) -> None:
+    done = run(command, home=tmp_path)
     assert done.returncode == 1
     assert "flywheel land" in sentence(done)
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import bentoml
 import pytest
 import small
 from small_lake import write_lake
@@ -62,24 +63,27 @@ class Shop:
         return partial(read_slice, self.lake, NAMESPACE)
 
 
-def clean_environ() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("FLYWHEEL_", "BENTOML_"))}
+def iso(time: int) -> str:
+    return datetime.fromtimestamp(time / 1000, UTC).isoformat()
+
+
+def invoke(home: Path, patch: pytest.MonkeyPatch, *arguments: str) -> Result:
+    for name in [name for name in os.environ if name.startswith("FLYWHEEL_")]:
+        patch.delenv(name)
+    for name, value in {**SETTINGS, "FLYWHEEL_HOME": str(home)}.items():
+        patch.setenv(name, value)
+    return CliRunner().invoke(app, arguments)
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     home = tmp_path_factory.mktemp("shop")
     lake = write_lake(home, NAMESPACE, small.lake_tables())
-    until = datetime.fromtimestamp(CUT / 1000, UTC).isoformat()
-    done = subprocess.run(
-        [sys.executable, "-m", "services.cli", "train", "--until", until, "--json"],
-        env={**clean_environ(), **SETTINGS, "FLYWHEEL_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        # The command sets BentoML's variables for its process, which here is everybody's.
+        patch.setenv("BENTOML_HOME", os.environ["BENTOML_HOME"])
+        done = invoke(home, patch, "train", "--until", iso(CUT), "--json")
+    assert done.exit_code == 0, done.output
     (trained,) = json.loads(done.stdout)
     return Shop(home, lake, trained, done.stderr)
 
@@ -109,14 +113,6 @@ def damage(registry_folder: Path, version: str) -> None:
     (registry_folder / NAMESPACE / "artifacts" / version / "ranker.onnx").write_bytes(b"damaged")
 
 
-def invoke(shop: Shop, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
-    for name in [name for name in os.environ if name.startswith("FLYWHEEL_")]:
-        monkeypatch.delenv(name)
-    for name, value in {**SETTINGS, "FLYWHEEL_HOME": str(shop.home)}.items():
-        monkeypatch.setenv(name, value)
-    return CliRunner().invoke(app, arguments)
-
-
 def test_training_shows_loss_pace_and_time_left_and_warns_of_long_rows(shop: Shop) -> None:
     lines = shop.said.splitlines()
     for part in ("retrieval", "ranking", "retrieval refit"):
@@ -137,9 +133,11 @@ def test_training_ends_with_an_evaluation_on_what_is_later(shop: Shop) -> None:
 
 
 def test_bentoml_shows_a_model_with_its_lineage(shop: Shop) -> None:
+    model = shop.trained["bentoml_model"]
+    home = Path(bentoml.models.get(model).path).parents[2]
     done = subprocess.run(
-        [sys.executable, "-m", "bentoml", "models", "get", shop.trained["bentoml_model"], "-o", "json"],
-        env={**clean_environ(), "BENTOML_HOME": str(shop.home / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"},
+        [sys.executable, "-m", "bentoml", "models", "get", model, "-o", "json"],
+        env={**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -231,28 +229,26 @@ def test_the_champion_may_not_change_while_the_gate_is_asked(
 
 @pytest.mark.parametrize("reason", [[], ["--reason", " "]])
 def test_force_needs_a_reason(reason: list[str], shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = invoke(shop, monkeypatch, "promote", shop.version, "--force", *reason)
+    done = invoke(shop.home, monkeypatch, "promote", shop.version, "--force", *reason)
     assert isinstance(done.exception, ReasonMissing)
     assert "--force needs --reason TEXT" in str(done.exception)
 
 
 def test_a_reason_without_force_does_not_pass_over_the_gate(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = invoke(shop, monkeypatch, "promote", shop.version, "--reason", REASON)
+    done = invoke(shop.home, monkeypatch, "promote", shop.version, "--reason", REASON)
     assert isinstance(done.exception, GateRefused)
     assert "`--force --reason TEXT` promotes all the same" in str(done.exception)
     assert Registry(str(shop.home / "models"), NAMESPACE).champion() is None
 
 
 def test_evaluate_prints_the_model_beside_the_baselines(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    since = datetime.fromtimestamp(CUT / 1000, UTC).isoformat()
-    done = invoke(shop, monkeypatch, "evaluate", shop.version, "--since", since, "--json")
+    done = invoke(shop.home, monkeypatch, "evaluate", shop.version, "--since", iso(CUT), "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout) == shop.trained["evaluation"]
 
 
 def test_tune_prints_settings_that_can_be_pasted(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    until = datetime.fromtimestamp(small.NOW / 1000, UTC).isoformat()
-    done = invoke(shop, monkeypatch, "tune", "--trials", "1", "--until", until)
+    done = invoke(shop.home, monkeypatch, "tune", "--trials", "1", "--until", iso(small.NOW))
     assert done.exit_code == 0, done.output
     pasted = dict(line.split("=") for line in done.stdout.splitlines())
     assert set(pasted) > {"FLYWHEEL_MODEL__RETRIEVAL__DIM", "FLYWHEEL_MODEL__RANKING__LEARNING_RATE"}
