@@ -76,6 +76,7 @@ def _labels(artifact: Artifact) -> dict[str, str]:
         "trained_until": until.isoformat(),
         "code_version": lineage.code_version,
         "seed": str(lineage.seed),
+        "parent": lineage.parent or "none",
         **{f"snapshot.{table}": str(snapshot) for table, snapshot in lineage.snapshots.items()},
     }
 

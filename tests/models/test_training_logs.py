@@ -11,6 +11,7 @@ from tensorboardX.proto.event_pb2 import Event
 from torchrec.distributed.types import ShardingType
 
 from models import sharding
+from models.config import RetrievalSettings
 from models.dataset import TrainingData
 from models.export import Fitted
 from models.fitting import Timer, fit
@@ -60,17 +61,28 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
     return found
 
 
+def lengths(settings: RetrievalSettings, data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
+    """The row lengths that training reports at its end, and those of the table that it gives."""
+    heard: list[Step] = []
+    with process_group(), limited_threads(1):
+        trainer = RetrievalTrainer(settings, np.zeros((len(data.items), 1), dtype=np.float32), small.SEED)
+        trainer.train(data.log, 2, 1.0, heard.append)
+        table = trainer.trained().table.numpy()
+    return heard[-1].norms["item"], np.linalg.norm(table, axis=1)
+
+
 @pytest.mark.parametrize("kind", sharding.SHARDINGS)
 def test_row_lengths_are_those_of_the_table_however_it_is_laid_out(
     kind: ShardingType, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharding, "SHARDINGS", (kind,))
-    heard: list[Step] = []
-    with process_group(), limited_threads(1):
-        trainer = RetrievalTrainer(RETRIEVAL, np.zeros((len(data.items), 1), dtype=np.float32), small.SEED)
-        trainer.train(data.log, 2, 1.0, heard.append)
-        table = trainer.trained().table.numpy()
-    assert heard[-1].norms["item"] == pytest.approx(np.linalg.norm(table, axis=1), rel=1e-5)
+    reported, real = lengths(RETRIEVAL, data)
+    assert reported == pytest.approx(real, rel=1e-5)
+
+
+def test_row_lengths_are_those_of_a_table_that_every_process_has(data: TrainingData) -> None:
+    reported, real = lengths(RETRIEVAL.model_copy(update={"embedding_optimizer": "adam"}), data)
+    assert reported == pytest.approx(real, rel=1e-5)
 
 
 def test_row_lengths_come_at_the_end_of_every_pass(steps: dict[str, list[Step]]) -> None:

@@ -39,7 +39,8 @@ def test_the_store_keeps_where_a_model_comes_from(
     assert model.info.labels["seed"] == "7"
     assert model.info.labels["code_version"] == "test"
     assert model.info.metadata["metrics"]["items"] == 60
-    assert model.info.metadata["spec"]["lineage"] == {"snapshots": {}, "seed": 7, "code_version": "test"}
+    assert model.info.labels["parent"] == "none"
+    assert model.info.metadata["spec"]["lineage"]["code_version"] == "test"
 
 
 def test_a_damaged_model_never_enters_the_store(
