@@ -82,4 +82,13 @@ def _labels(artifact: Artifact) -> dict[str, str]:
 
 
 def _metadata(artifact: Artifact) -> dict[str, Any]:
-    return {"spec": msgspec.to_builtins(artifact.spec), "metrics": artifact.metrics()}
+    return {"spec": _stated(msgspec.to_builtins(artifact.spec)), "metrics": artifact.metrics()}
+
+
+def _stated(value: Any) -> Any:
+    """Return a JSON value without its nulls, of which BentoML takes none."""
+    if isinstance(value, dict):
+        return {name: _stated(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list | tuple):
+        return [_stated(part) for part in value if part is not None]
+    return value
