@@ -31,6 +31,9 @@ def bootstrap_means(columns: Sequence[ArrayLike], seed: int, draws: int = 2_000)
     if values.ndim != 2 or values.size == 0:
         raise ValueError("a bootstrap needs one value a user, for at least one user")
     rng, users = np.random.default_rng(seed), values.shape[1]
-    means = np.array([values[:, rng.integers(0, users, users)].mean(axis=1) for _ in range(draws)])
+    # How often each user was drawn says as much as who was drawn, and a product is faster than copying all columns.
+    means = (
+        np.array([values @ np.bincount(rng.integers(0, users, users), minlength=users) for _ in range(draws)]) / users
+    )
     lows, highs = np.percentile(means, [2.5, 97.5], axis=0)
     return [Mean(float(m), float(a), float(b)) for m, a, b in zip(values.mean(axis=1), lows, highs, strict=True)]

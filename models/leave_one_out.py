@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bootstrap import Mean, bootstrap_means
+from models.bootstrap import Mean, bootstrap_mean, bootstrap_means
+from models.metrics import Ranks, coverage, gains, hits, popularity_bias, reciprocals
 from models.sequences import Questions, Sequences
 
 _K = 10
 
 Scores = NDArray[np.floating[Any]]
-Ranks = NDArray[np.float64]
 
 
 class SequenceRanker(Protocol):
@@ -35,11 +35,16 @@ class ScoresUnusable(ValueError):
 
 @dataclass(frozen=True)
 class Summary:
-    """Means over users with their intervals; the last two are of the first ten of all users together."""
+    """Means over users with their intervals; coverage and popularity are of the first ten of all users together.
+
+    With one target a user, recall@10 is HR@10. `new_recall10` is over the users whose target has no training event, None
+    without any.
+    """
 
     hr10: Mean
     ndcg10: Mean
     mrr: Mean
+    new_recall10: Mean | None
     coverage10: float
     popularity10: float
 
@@ -48,36 +53,37 @@ class Summary:
 class Outcome:
     """What a ranker reached.
 
-    `ranks` float64[users], the target's, from 0; infinite where the target was in the history.
+    `ranks` float64[users], the target's, from 0; infinite where the target was in the history. `new` bool[users], whether
+    the target has no training event.
     `coverage10` is the share of the catalogue that any user's first ten show; `popularity10` the popularity bias, the
     mean share of the training events that a shown item has.
     """
 
     ranks: Ranks
+    new: NDArray[np.bool_]
     coverage10: float
     popularity10: float
 
     @property
     def hr10(self) -> Ranks:
         """1 where the target is among the first ten, else 0: float64[users]."""
-        return (self.ranks < _K).astype(np.float64)
+        return hits(self.ranks, _K)
 
     @property
     def ndcg10(self) -> Ranks:
         """The discounted gain of the target where it is a hit; the ideal of one target is 1: float64[users]."""
-        gains: Ranks = self.hr10 / np.log2(self.ranks + 2)
-        return gains
+        return gains(self.ranks, _K)
 
     @property
     def mrr(self) -> Ranks:
         """The target's reciprocal place, over the whole catalogue: float64[users]."""
-        places: Ranks = 1.0 / (self.ranks + 1)
-        return places
+        return reciprocals(self.ranks)
 
     def summary(self, seed: int = 0) -> Summary:
         """Return the means; the seed is that of the bootstrap."""
         hr10, ndcg10, mrr = bootstrap_means([self.hr10, self.ndcg10, self.mrr], seed)
-        return Summary(hr10, ndcg10, mrr, self.coverage10, self.popularity10)
+        new = bootstrap_mean(self.hr10[self.new], seed) if self.new.any() else None
+        return Summary(hr10, ndcg10, mrr, new, self.coverage10, self.popularity10)
 
 
 def evaluate(ranker: SequenceRanker, questions: Questions, training: Sequences, batch: int = 256) -> Outcome:
@@ -95,11 +101,12 @@ def evaluate(ranker: SequenceRanker, questions: Questions, training: Sequences, 
         scores[histories.owners(), histories.rows] = np.nan
         ranks.append(target_ranks(scores, questions.targets[first : first + batch]))
         shown += first_items(scores, _K).sum(axis=0)
-    popularity = training.counts() / len(training.rows)
+    events = training.counts()
     return Outcome(
         ranks=np.concatenate(ranks),
-        coverage10=float((shown > 0).mean()),
-        popularity10=float(shown @ popularity / max(shown.sum(), 1.0)),
+        new=events[questions.targets] == 0,
+        coverage10=coverage(shown),
+        popularity10=popularity_bias(shown, events),
     )
 
 

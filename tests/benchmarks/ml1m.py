@@ -84,8 +84,10 @@ def _asked(ranker: SequenceRanker, sequences: Sequences, questions: Questions) -
 def _figures(outcome: Outcome) -> dict[str, float]:
     summary = outcome.summary()
     figures = {"coverage10": summary.coverage10, "popularity10": summary.popularity10}
-    for name, mean in (("hr10", summary.hr10), ("ndcg10", summary.ndcg10), ("mrr", summary.mrr)):
-        figures |= {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
+    means = {"hr10": summary.hr10, "ndcg10": summary.ndcg10, "mrr": summary.mrr, "new_recall10": summary.new_recall10}
+    for name, mean in means.items():
+        if mean is not None:
+            figures |= {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
     return figures
 
 

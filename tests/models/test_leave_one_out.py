@@ -160,7 +160,8 @@ def test_scores_of_single_precision_rank_alike() -> None:
 
 
 def test_the_summary_is_the_means_with_the_intervals_of_the_mean() -> None:
-    outcome = Outcome(ranks=np.array([0.0, 20.0] * 200), coverage10=0.5, popularity10=0.1)
+    ranks, new = np.array([0.0, 20.0] * 200), np.array([True, True, False, False] * 100)
+    outcome = Outcome(ranks=ranks, new=new, coverage10=0.5, popularity10=0.1)
     summary = outcome.summary(seed=5)
     half = 1.96 * 0.5 / math.sqrt(400)
     assert (summary.hr10.mean, summary.ndcg10.mean) == (0.5, 0.5)
@@ -168,6 +169,19 @@ def test_the_summary_is_the_means_with_the_intervals_of_the_mean() -> None:
     assert summary.hr10.low == pytest.approx(0.5 - half, abs=0.01)
     assert summary.hr10.high == pytest.approx(0.5 + half, abs=0.01)
     assert (summary.coverage10, summary.popularity10) == (0.5, 0.1)
+    assert summary.new_recall10 is not None
+    assert summary.new_recall10.mean == 0.5
+
+
+def test_a_target_without_a_training_event_is_a_new_item() -> None:
+    whole = sequences([0, 1], [1, 2], items=3)
+    outcome = evaluate(Given([[3.0, 1.0, 2.0]] * 3), whole.test(), whole.held_back(1))
+    assert outcome.new.tolist() == [False, True]
+    summary = outcome.summary()
+    assert summary.new_recall10 is not None
+    assert summary.new_recall10.mean == 1.0
+    known = evaluate(Given([[3.0, 1.0, 2.0]] * 3), whole.test(), whole)
+    assert known.summary().new_recall10 is None
 
 
 def test_a_bootstrap_of_nothing_is_an_error() -> None:
