@@ -1,18 +1,23 @@
-"""Baselines behind one protocol: simple rankers that every report shows beside the model.
+"""Baselines behind one contract: simple rankers that every report shows beside the model.
 
-Each is fitted on training events and can be fed later ones; what it does with those is said at each.
+Each is fitted on training events and can be fed later ones: those lengthen the user's history, and what else they
+change is said at each. An unknown user is one with an empty history.
 """
 
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from models import sequence_baselines
+from models.leave_one_out import SequenceRanker
+from models.sequences import Sequences
+from models.vocabulary import in_natural_order
 from streaming.dataset import InteractionRecord
 from streaming.ids import ItemId, UserId
 
@@ -23,10 +28,15 @@ Scores = NDArray[np.float64]
 
 
 class Baseline(ABC):
-    """Ranks the catalogue, the items with a training event, for a user as of a time. Seen items are never returned."""
+    """Ranks the catalogue, the items with a training event, for a user as of a time. Seen items are never returned.
+
+    Raises ValueError without a training event.
+    """
 
     def __init__(self, train: Sequence[InteractionRecord]) -> None:
-        self.items = sorted({event.item_id for event in train}, key=lambda item: (len(item), item))
+        if not train:
+            raise ValueError("a baseline needs an event to be fitted on")
+        self.items = in_natural_order(event.item_id for event in train)
         self._row = {item: row for row, item in enumerate(self.items)}
         self._history: dict[UserId, list[int]] = defaultdict(list)
         for event in train:
@@ -114,49 +124,43 @@ class DecayedPopularity(_Timed):
         return np.bincount(rows, weights, minlength=len(self.items)).astype(np.float64)
 
 
-class ItemKnn(Baseline):
-    """Sums, over the history, the cosine similarities of each candidate's `k` nearest items (binary histories).
+class OfOrder(Baseline):
+    """A ranker of `models.sequence_baselines` or `models.ials`: fitted once on the training events, asked live."""
 
-    B. Sarwar et al., Item-based collaborative filtering recommendation algorithms, WWW 2001.
-    """
+    def __init__(self, train: Sequence[InteractionRecord], fit: Callable[[Sequences], SequenceRanker]) -> None:
+        super().__init__(train)
+        lengths = [0, *(len(history) for history in self._history.values())]
+        rows = [row for history in self._history.values() for row in history]
+        training = Sequences(len(self.items), np.array(rows, dtype=np.int32), np.cumsum(lengths, dtype=np.int64))
+        self._ranker = fit(training)
+
+    def scores(self, user_id: UserId, as_of: int) -> Scores:
+        """What was fitted is fixed; the history is live."""
+        rows = np.array(self._history.get(user_id, ()), dtype=np.int32)
+        asked = Sequences(len(self.items), rows, np.array([0, len(rows)]))
+        scores: Scores = self._ranker.scores(asked)[0].astype(np.float64)
+        return scores
+
+
+class ItemKnn(OfOrder):
+    """`models.sequence_baselines.ItemKnn`; zero for a user without history."""
 
     def __init__(self, train: Sequence[InteractionRecord], k: int = 50) -> None:
-        super().__init__(train)
-        similarity = _cosine(self._history.values(), len(self.items))
-        farther = np.argsort(-similarity, axis=1, kind="stable")[:, k:]
-        np.put_along_axis(similarity, farther, 0.0, axis=1)
-        self._nearest = similarity
-
-    def scores(self, user_id: UserId, as_of: int) -> Scores:
-        """Zero for a user without history."""
-        history = np.unique(np.array(self._history.get(user_id, []), dtype=np.int64))
-        total: Scores = self._nearest[:, history].sum(axis=1)
-        return total
+        super().__init__(train, partial(sequence_baselines.ItemKnn, k=k))
 
 
-class Markov(Baseline):
-    """A windowed Markov chain: transitions within `window` steps weigh 1/distance, and so do the last items' votes.
+class Markov(OfOrder):
+    """`models.sequence_baselines.Markov`; its back-off for a user without history."""
 
-    Plus `back_off` times each item's share among all transition targets, so that unvisited items have an order.
-    """
+    def __init__(self, train: Sequence[InteractionRecord], window: int = 5) -> None:
+        super().__init__(train, partial(sequence_baselines.Markov, window=window))
 
-    def __init__(self, train: Sequence[InteractionRecord], window: int = 5, back_off: float = 0.01) -> None:
-        super().__init__(train)
-        self._window = window
-        counts = np.zeros((len(self.items), len(self.items)))
-        for history in self._history.values():
-            rows = np.array(history)
-            for distance in range(1, min(window, len(rows) - 1) + 1):
-                np.add.at(counts, (rows[:-distance], rows[distance:]), 1.0 / distance)
-        self._transitions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
-        self._back_off = back_off * counts.sum(axis=0) / max(counts.sum(), 1e-12)
 
-    def scores(self, user_id: UserId, as_of: int) -> Scores:
-        """The transitions are fixed; the last items are live."""
-        total: Scores = self._back_off.copy()
-        for distance, row in enumerate(reversed(self._history.get(user_id, [])[-self._window :]), start=1):
-            total += self._transitions[row] / distance
-        return total
+class Ease(OfOrder):
+    """`models.sequence_baselines.Ease`; zero for a user without history."""
+
+    def __init__(self, train: Sequence[InteractionRecord], strength: float = 200.0) -> None:
+        super().__init__(train, partial(sequence_baselines.Ease, strength=strength))
 
 
 class Product(Baseline):
@@ -178,14 +182,3 @@ class Product(Baseline):
         """As live as the two are."""
         product: Scores = self._first.scores(user_id, as_of) * self._second.scores(user_id, as_of) ** self._power
         return product
-
-
-def _cosine(histories: Iterable[Sequence[int]], items: int) -> Scores:
-    rows = [np.unique(history) for history in histories]
-    users = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
-    seen = sparse.csr_array((np.ones(len(users)), (users, np.concatenate(rows))), shape=(len(rows), items))
-    both: Scores = (seen.T @ seen).toarray()
-    norms = np.sqrt(both.diagonal())
-    both /= np.maximum(np.outer(norms, norms), 1e-12)
-    np.fill_diagonal(both, 0.0)
-    return both

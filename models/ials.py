@@ -1,9 +1,10 @@
-"""iALS by the `implicit` library, which is in the `dev` group: a baseline, nothing that serves."""
+"""iALS by the `implicit` library, the extra `baselines`: a baseline, nothing that serves."""
 
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from models.sequences import Sequences
 
@@ -17,15 +18,16 @@ class Ials:
     def __init__(
         self, training: Sequences, factors: int, regularization: float, alpha: float, seed: int, iterations: int = 15
     ) -> None:
-        self._model = AlternatingLeastSquares(
-            factors=factors,
-            regularization=regularization,
-            alpha=alpha,
-            iterations=iterations,
-            num_threads=1,
-            random_state=seed,
-        )
-        self._model.fit(_matrix(training), show_progress=False)
+        with threadpool_limits(1, "blas"):  # the library's own threads and those of BLAS get in each other's way
+            self._model = AlternatingLeastSquares(
+                factors=factors,
+                regularization=regularization,
+                alpha=alpha,
+                iterations=iterations,
+                num_threads=1,
+                random_state=seed,
+            )
+            self._model.fit(_matrix(training), show_progress=False)
 
     def scores(self, histories: Sequences) -> NDArray[np.float32]:
         """A user's vector is solved for from the history; zero without history."""

@@ -37,8 +37,8 @@ class ScoresUnusable(ValueError):
 class Summary:
     """Means over users with their intervals; coverage and popularity are of the first ten of all users together.
 
-    With one target a user, recall@10 is HR@10. `new_recall10` is over the users whose target has no training event, None
-    without any.
+    With one target a user, recall@10 is HR@10. `new_recall10` is over the users whose target has no training event,
+    None without any.
     """
 
     hr10: Mean
@@ -53,8 +53,8 @@ class Summary:
 class Outcome:
     """What a ranker reached.
 
-    `ranks` float64[users], the target's, from 0; infinite where the target was in the history. `new` bool[users], whether
-    the target has no training event.
+    `ranks` float64[users], the target's, from 0; infinite where the target was in the history. `new` bool[users],
+    whether the target has no training event.
     `coverage10` is the share of the catalogue that any user's first ten show; `popularity10` the popularity bias, the
     mean share of the training events that a shown item has.
     """

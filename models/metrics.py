@@ -1,7 +1,7 @@
 """Ranking metrics, all in one place, and how sure one can be of a difference between two rankers.
 
-Every metric of one question comes from the ranks of its targets, float64[targets] from 0, ascending; the rank of a
-target that a ranker did not rank is infinite. Whatever the protocol, ranks are found by `ranks_in` or `ranks_by`.
+Every metric of one question comes from the ranks of its targets, float64[targets] from 0; the rank of a target that a
+ranker did not rank is infinite. Whatever the protocol, a question's ranks are found by `ranks_in` or `ranks_by`.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,14 +17,16 @@ Ranks = NDArray[np.float64]
 
 
 def ranks_in(ranked: Sequence[ItemId], targets: Collection[ItemId]) -> Ranks:
-    """Return the targets' places in a list of distinct items. Raises ValueError without targets."""
+    """Return the targets' places in a list, in the targets' order. Raises ValueError without targets."""
     _need_targets(targets)
-    places = [place for place, item in enumerate(ranked) if item in targets]
-    return np.array([*places, *[np.inf] * (len(targets) - len(places))])
+    places = {item: place for place, item in reversed(list(enumerate(ranked)))}
+    return np.array([places.get(target, np.inf) for target in targets], dtype=np.float64)
 
 
 def ranks_by(scores: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -> Ranks:
-    """Return the ranks of distinct `targets`, int64[targets], by scores float[items]; a masked item's score is NaN.
+    """Return the ranks of distinct `targets`, int64[targets] and in their order, by scores float[items].
+
+    A masked item's score is NaN.
 
     A target's rank is the number of other items that are better, plus half of those that tie with it, plus the targets
     that come before it: targets compete with what is wrong, not with each other. A masked target's rank is infinite.
@@ -34,10 +36,11 @@ def ranks_by(scores: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -> R
     others = np.delete(scores, targets)
     others = np.sort(others[~np.isnan(others)])
     own = scores[targets]
-    own = own[~np.isnan(own)]
     below, up_to = np.searchsorted(others, own, side="left"), np.searchsorted(others, own, side="right")
-    ranks = np.sort(len(others) - up_to + (up_to - below) / 2) + np.arange(len(own))
-    return np.concatenate((ranks, np.full(len(targets) - len(own), np.inf)))
+    ranks = np.where(np.isnan(own), np.inf, len(others) - up_to + (up_to - below) / 2)
+    order = np.argsort(-own, kind="stable")  # NaN comes last
+    ranks[order] += np.arange(len(targets))
+    return ranks
 
 
 def hits(ranks: Ranks, k: int) -> NDArray[np.float64]:

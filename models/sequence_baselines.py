@@ -81,20 +81,19 @@ class Markov:
         self._window = window
         counts = _transitions(training, window)
         totals = counts.sum(axis=1)
-        self._steps = sparse.diags_array(1.0 / np.maximum(totals, 1e-12), format="csr") @ counts
+        self._steps = sparse.csr_array(sparse.diags_array(1.0 / np.maximum(totals, 1e-12)) @ counts)
         self._back_off: Scores = back_off * counts.sum(axis=0) / max(totals.sum(), 1e-12)
 
     def scores(self, histories: Sequences) -> Scores:
         """The back-off alone without history."""
-        scores = _dense(self._votes(histories) @ self._steps)
-        scores += self._back_off
+        scores = np.tile(self._back_off, (histories.users, 1))
+        newest, steps = histories.newest(self._window), self._steps
+        # Row by row: for one user, as a live baseline is asked, a sparse product takes four times as long.
+        for user, place in zip(*np.nonzero(newest >= 0), strict=True):
+            row = newest[user, place]
+            voted = slice(steps.indptr[row], steps.indptr[row + 1])
+            scores[user, steps.indices[voted]] += steps.data[voted] / (place + 1)
         return scores
-
-    def _votes(self, histories: Sequences) -> sparse.csr_array:
-        newest = histories.newest(self._window)
-        users, distances = np.nonzero(newest >= 0)
-        places = (users, newest[users, distances])
-        return sparse.csr_array((1.0 / (distances + 1), places), shape=(histories.users, histories.items))
 
 
 def co_occurrences(sequences: Sequences) -> Matrix:

@@ -60,6 +60,7 @@ def test_a_user_without_targets_is_an_error() -> None:
 def test_ties_with_what_is_wrong_are_averaged_and_targets_do_not_compete_with_each_other() -> None:
     # Item 0 is better; items 1, 2, 3 tie and 1 and 3 are targets: 1 better + half of item 2, then one target on.
     assert ranks_by(np.array([9.0, 5.0, 5.0, 5.0, 1.0]), np.array([3, 1])).tolist() == [1.5, 2.5]
+    assert ranks_by(np.array([9.0, 5.0, 5.0, 8.0, 1.0]), np.array([1, 3, 4])).tolist() == [2.5, 1.0, 4.0]
     # Everything is right and everything ties: the ideal order all the same.
     assert ranks_by(np.zeros(3), np.arange(3)).tolist() == [0.0, 1.0, 2.0]
 
@@ -132,7 +133,19 @@ def test_ranks_by_scores_are_those_of_counting_item_by_item(case: tuple[np.ndarr
             tied = sum(score == scores[target] for score in wrong)
             expected.append(better + tied / 2)
     expected = [rank + before for before, rank in enumerate(sorted(expected))]
-    assert ranks_by(scores, targets).tolist() == expected + [math.inf] * (len(targets) - len(expected))
+    assert sorted(ranks_by(scores, targets)) == expected + [math.inf] * (len(targets) - len(expected))
+
+
+@given(scored())
+def test_ranks_come_in_the_order_of_the_targets_and_the_better_scored_target_first(
+    case: tuple[np.ndarray, np.ndarray],
+) -> None:
+    scores, targets = case
+    ranks = ranks_by(scores, targets)
+    for one, own in zip(targets, ranks, strict=True):
+        for other, theirs in zip(targets, ranks, strict=True):
+            if scores[one] > scores[other]:
+                assert own < theirs
 
 
 @given(scored(), st.integers(1, 14))
@@ -144,7 +157,7 @@ def test_no_tie_gives_more_than_the_ideal(case: tuple[np.ndarray, np.ndarray], k
 def test_without_ties_ranks_by_scores_are_places_in_the_sorted_list(order: list[int], targets: set[int]) -> None:
     scores = np.zeros(10)
     scores[order] = np.arange(10, 0, -1)
-    by_list = ranks_in([ItemId(str(item)) for item in order], {ItemId(str(item)) for item in targets})
+    by_list = ranks_in([ItemId(str(item)) for item in order], [ItemId(str(item)) for item in sorted(targets)])
     assert ranks_by(scores, np.array(sorted(targets))).tolist() == by_list.tolist()
 
 
