@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.bootstrap import Mean, bootstrap_mean, bootstrap_means
 from models.metrics import Ranks, coverage, gains, hits, popularity_bias, reciprocals
 from models.sequences import Questions, Sequences
+from streaming.errors import FlywheelError
 
 _K = 10
 
@@ -29,7 +30,7 @@ class SequenceRanker(Protocol):
         """
 
 
-class ScoresUnusable(ValueError):
+class ScoresUnusable(FlywheelError):
     """A ranker's scores cannot be ranked by; the text says which and why."""
 
 

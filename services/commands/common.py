@@ -3,20 +3,22 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from streaming.errors import FlywheelError
 
 if TYPE_CHECKING:
     from services.config import Settings
+
+T = TypeVar("T")
 
 
 class BadTime(FlywheelError):
@@ -70,6 +72,14 @@ def show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console().print(table)
+
+
+def show_found(found: T, drawn: Callable[[T], RenderableType], as_json: bool) -> None:
+    """Print a result as its tables, or as JSON."""
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+    else:
+        Console().print(drawn(found))
 
 
 def stop_on_signal(stop: threading.Event) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, moment, need_lake, say, show
+from services.commands.common import AsJson, console, moment, need_lake, say, show, show_found
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Reason = Annotated[str | None, typer.Option(help="Why; kept with the change.")]
 Version = Annotated[str, typer.Argument(help="A version that `flywheel models` lists.")]
-Since = Annotated[str, typer.Option(help="Start of the slice, ISO 8601 with zone.")]
 Until = Annotated[str | None, typer.Option(help="Train on what happened before, ISO 8601 with zone; now if unset.")]
 
 From = Annotated[
@@ -75,16 +74,26 @@ def models(as_json: AsJson = False) -> None:
     show("Models", rows, as_json)
 
 
-def evaluate(version: Version, since: Since, as_json: AsJson = False) -> None:
+def evaluate(
+    version: Version,
+    since: Annotated[str, typer.Option(help="Start of the slice, later than the training; ISO 8601 with zone.")],
+    report: Annotated[bool, typer.Option(help="Also the candidate sources, the ranker's part, and parts.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Measure a model, the champion and the baselines on what happened since a time later than their training."""
     from services.config import load_settings
-    from services.evaluation import evaluate as run
+    from services.quality.compare import Compared, compare, sources_of
+    from services.quality.tables import tables
 
     settings = load_settings()
+    model, registry = settings.model, _registry(settings)
     start = int(moment(since).timestamp() * 1000)
-    found = run(_registry(settings), version, _lake(settings), start)
-    say(found.notes)
-    show("Evaluated", [msgspec.to_builtins(row) for row in found.standings], as_json)
+    part = _lake(settings)(start)
+    with console().status("evaluating") as status:
+        comparison = compare(registry, version, part, model.seed, lambda name: status.update(f"asking {name}"))
+        status.update("asking the candidate sources")
+        sources = sources_of(registry, version, part, model.gate.tolerance, model.seed) if report else None
+    show_found(Compared(comparison=comparison, sources=sources), tables, as_json)
 
 
 def promote(
@@ -127,7 +136,7 @@ def _registry(settings: "Settings") -> "Registry":
 
 
 def _lake(settings: "Settings") -> "Later":
-    from models.offline import read_slice
+    from models.slices import read_slice
 
     return partial(read_slice, settings.lake.under(settings.home), settings.topics.namespace)
 

@@ -16,8 +16,9 @@ from models.heldout import (
     prequential_ndcg,
 )
 from models.metrics import Interval, paired_bootstrap
-from models.offline import Slice, evaluate
+from models.offline import evaluate
 from models.scorer import Scorer
+from models.slices import Slice
 from services.demo.client import ApiClient, items_of
 from services.demo.world import Replayed
 from streaming.dataset import InteractionRecord

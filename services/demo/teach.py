@@ -10,10 +10,10 @@ import msgspec
 
 from models.config import ModelSettings, artifacts_url
 from models.gate import Evaluated, judge
-from models.offline import read_slice
 from models.progress import Step
 from models.registry import Registry
 from models.scorer import Scorer
+from models.slices import read_slice
 from services.config import Settings
 from services.demo.quality import Offline, measure_offline
 from services.demo.stages import Stage

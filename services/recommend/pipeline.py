@@ -147,7 +147,7 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     watch.lap("filters")
     candidates = gather(live, Need(query, allowed, ask.categories), ask.surface.quotas, ask.n)
     watch.lap("candidates")
-    scores = _scores(live, query, candidates.rows)
+    scores = score_rows(live, query, candidates.rows)
     watch.lap("ranking")
     items = _slate(live, ask, candidates, scores)
     watch.lap("slate")
@@ -157,7 +157,8 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     return Slate(items, (*state.fallbacks, *missing), live.model_version, dict(candidates.counts()))
 
 
-def _scores(live: Live, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def score_rows(live: Live, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return what orders candidates, float32[rows]: the model's scores, or without one how used they were lately."""
     if live.scorer is None or len(rows) == 0:
         return usage(live, rows, query.as_of, 30).astype(np.float32)
     return live.scorer.rank(query, rows, live.popularity)
