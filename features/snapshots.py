@@ -40,7 +40,7 @@ def read_table(
 ) -> Snapshot:
     """Return `columns` of a table's rows that match `where`, as of `snapshot_id` or of now; times are UTC timestamps.
 
-    Raises SnapshotMissing when there is no such table or snapshot.
+    Raises SnapshotMissing when there is no such table or snapshot, and when maintenance expires it meanwhile.
     """
     loaded = _load(lake, namespace, table)
     current = loaded.current_snapshot()
@@ -50,7 +50,13 @@ def read_table(
     scan = loaded.scan(
         row_filter=where if where is not None else AlwaysTrue(), selected_fields=tuple(columns), snapshot_id=read_at
     )
-    return Snapshot(read_at, scan.to_arrow())
+    try:
+        return Snapshot(read_at, scan.to_arrow())
+    except FileNotFoundError as error:
+        raise SnapshotMissing(
+            f"snapshot {read_at} of table {table!r} of namespace {namespace!r} expired while it was read, or its files "
+            f"are lost: read the table again ({error})"
+        ) from error
 
 
 def current_snapshot_id(lake: LakeSettings, namespace: Namespace, table: str) -> int | None:

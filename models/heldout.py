@@ -5,13 +5,15 @@ second, which is fed in afterwards (A. P. Dawid, Statistical theory: the prequen
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
-from models.metrics import hit_rate, ndcg, recall
+from models.bootstrap import Mean
+from models.metrics import ndcg, ranks_in
+from models.quality import Answer, K, by_user, means
 from streaming.dataset import InteractionRecord
 from streaming.ids import ItemId, UserId
 
@@ -48,7 +50,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Quality:
-    """Means over users; `coverage10` is the share of the catalogue that any user's first ten show."""
+    """Means over users, and every metric with its 95 % interval over users by name.
+
+    `coverage10` is the share of the catalogue that any user's first ten show, `seen_rate` that of answers that had been
+    seen. The metrics are those of `models.quality`, MRR over the answers.
+    """
 
     users: int
     hr10: float
@@ -56,6 +62,7 @@ class Quality:
     recall50: float
     coverage10: float
     seen_rate: float
+    intervals: Mapping[str, Mean]
 
 
 def frozen_cases(train: Sequence[InteractionRecord], test: Sequence[InteractionRecord]) -> list[Case]:
@@ -77,15 +84,18 @@ def prequential_groups(test: Sequence[InteractionRecord]) -> list[Group]:
 
 
 def frozen_quality(
-    cases: Sequence[Case], answers: Mapping[UserId, Ranked], catalogue: Collection[ItemId]
+    cases: Sequence[Case], answers: Mapping[UserId, Ranked], events: Mapping[ItemId, int], seed: int = 0
 ) -> dict[str, Quality]:
-    """Return the scores of the answers (50 items a user) for `warm`, `new` and `all` users."""
+    """Return the scores of the answers (50 items a user) for `warm`, `new` and `all` users.
+
+    `events` holds the catalogue with each item's number of training events; the seed is that of the bootstrap.
+    """
     parts = {
         "warm": [case for case in cases if not case.is_new],
         "new": [case for case in cases if case.is_new],
         "all": list(cases),
     }
-    return {name: _quality(part, answers, len(catalogue)) for name, part in parts.items()}
+    return {name: _quality(part, answers, events, seed) for name, part in parts.items()}
 
 
 def frozen_ndcg(cases: Sequence[Case], answers: Mapping[UserId, Ranked]) -> list[float]:
@@ -101,20 +111,46 @@ def prequential_ndcg(groups: Sequence[Group], answers: Sequence[Ranked]) -> dict
     return {user: float(np.mean(of_user)) for user, of_user in values.items()}
 
 
-def _quality(cases: Sequence[Case], answers: Mapping[UserId, Ranked], catalogue: int) -> Quality:
+def prequential_quality(
+    groups: Sequence[Group], answers: Sequence[Ranked], events: Mapping[ItemId, int], seed: int = 0
+) -> dict[str, Mean]:
+    """Return the means over users of the users' means over their groups, by metric, recall among the ten answers."""
+    total = max(sum(events.values()), 1)
+    found = [
+        (group.user_id, _answer(answer, sorted(group.items), events, total))
+        for group, answer in zip(groups, answers, strict=True)
+    ]
+    return means(by_user(found, K), seed)
+
+
+def _quality(
+    cases: Sequence[Case], answers: Mapping[UserId, Ranked], events: Mapping[ItemId, int], seed: int
+) -> Quality:
     if not cases:
-        return Quality(0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    ranked = [answers[case.user_id] for case in cases]
+        return Quality(0, 0.0, 0.0, 0.0, 0.0, 0.0, {})
+    ranked, total = [answers[case.user_id] for case in cases], max(sum(events.values()), 1)
     shown = sum(len(answer) for answer in ranked)
     already = sum(item in case.seen for case, answer in zip(cases, ranked, strict=True) for item in answer)
+    found = [
+        (case.user_id, _answer(answer, sorted(case.targets), events, total))
+        for case, answer in zip(cases, ranked, strict=True)
+    ]
+    intervals = means(by_user(found), seed)
     return Quality(
         users=len(cases),
-        hr10=float(np.mean([hit_rate(a, case.targets, 10) for case, a in zip(cases, ranked, strict=True)])),
-        ndcg10=float(np.mean([ndcg(a, case.targets, 10) for case, a in zip(cases, ranked, strict=True)])),
-        recall50=float(np.mean([recall(a, case.targets, 50) for case, a in zip(cases, ranked, strict=True)])),
-        coverage10=len({item for answer in ranked for item in answer[:10]}) / catalogue,
+        hr10=intervals["hr10"].mean,
+        ndcg10=intervals["ndcg10"].mean,
+        recall50=intervals["recall50"].mean,
+        coverage10=len({item for answer in ranked for item in answer[:K]}) / len(events),
         seen_rate=already / shown if shown else 0.0,
+        intervals=intervals,
     )
+
+
+def _answer(ranked: Ranked, targets: Sequence[ItemId], events: Mapping[ItemId, int], total: int) -> Answer:
+    new = np.array([events.get(item, 0) == 0 for item in targets], dtype=np.bool_)
+    shares = [events.get(item, 0) / total for item in ranked[:K]]
+    return Answer(ranks_in(ranked, targets), new, float(np.mean(shares)) if shares else 0.0)
 
 
 def _items_by_user(events: Sequence[InteractionRecord]) -> dict[UserId, set[ItemId]]:

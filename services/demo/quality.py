@@ -1,11 +1,13 @@
 """The quality of what is served, measured over HTTP on held-out events, beside baselines that see the same."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from models.baselines import Baseline, ItemKnn, Markov, Popularity, Product, RecentPopularity
+from models.bootstrap import Mean
 from models.heldout import (
     Group,
     Quality,
@@ -14,6 +16,7 @@ from models.heldout import (
     frozen_quality,
     prequential_groups,
     prequential_ndcg,
+    prequential_quality,
 )
 from models.metrics import Interval, paired_bootstrap
 from models.offline import evaluate
@@ -41,7 +44,10 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prequential(msgspec.Struct, frozen=True, kw_only=True):
-    """Part b: the model is frozen, the history live. The baseline is the live 30-day list; means over users."""
+    """Part b: the model is frozen, the history live. The baseline is the live 30-day list; means over users.
+
+    `quality` holds every metric with its interval, of what was served and of each baseline.
+    """
 
     users: int
     groups: int
@@ -52,6 +58,7 @@ class Prequential(msgspec.Struct, frozen=True, kw_only=True):
     difference_high: float
     against_markov: Interval
     other_baselines: dict[str, float]
+    quality: dict[str, dict[str, Mean]]
     best_possible_ndcg10: float | None = None
 
 
@@ -125,11 +132,11 @@ def ask_live(client: ApiClient, world: Replayed, shift: Shift, progress: Callabl
 def compare_frozen(world: Replayed, served: Answers, answers: dict[str, Answers], seed: int) -> Frozen:
     """Return the quality of what was served and of the baselines."""
     cases = frozen_cases(world.train, world.test)
-    catalogue = {event.item_id for event in world.train}
+    events = Counter(event.item_id for event in world.train)
     parts = {"warm": [case for case in cases if not case.is_new], "all": cases}
     return Frozen(
-        served=frozen_quality(cases, served, catalogue),
-        baselines={name: frozen_quality(cases, ranked, catalogue) for name, ranked in answers.items()},
+        served=frozen_quality(cases, served, events, seed),
+        baselines={name: frozen_quality(cases, ranked, events, seed) for name, ranked in answers.items()},
         against_30d={
             name: paired_bootstrap(frozen_ndcg(part, served), frozen_ndcg(part, answers[POPULAR_30D]), seed)
             for name, part in parts.items()
@@ -142,7 +149,7 @@ def compare_live(
     world: Replayed, served: list[list[ItemId]], answers: dict[str, list[list[ItemId]]], seed: int
 ) -> Prequential:
     """Return NDCG@10 of what was served and of the live baselines, and the intervals of the differences."""
-    groups = prequential_groups(world.test)
+    groups, events = prequential_groups(world.test), Counter(event.item_id for event in world.train)
     ours = prequential_ndcg(groups, served)
     by_baseline = {name: prequential_ndcg(groups, ranked) for name, ranked in answers.items()}
     users = sorted(ours)
@@ -163,6 +170,10 @@ def compare_live(
         difference_high=interval.high,
         against_markov=intervals[MARKOV_RECENT],
         other_baselines={name: _mean(values) for name, values in by_baseline.items()},
+        quality={
+            name: prequential_quality(groups, ranked, events, seed)
+            for name, ranked in {"served": served, **answers}.items()
+        },
         best_possible_ndcg10=None if best is None else _mean(prequential_ndcg(groups, best)),
     )
 

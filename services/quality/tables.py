@@ -11,7 +11,7 @@ from services.quality.compare import Compared
 from services.quality.sources import SourceReport
 
 _FIRST = {"ndcg10": "NDCG@10", "hr10": "HR@10", "recall50": "recall@50"}
-_THEN = {"mrr": "MRR", "new_recall50": "new items, recall@50", "popularity10": "popularity bias"}
+_THEN = {"mrr": "MRR", "new_recall50": "new items, recall@50"}
 _OF_PARTS = {"ndcg10": "NDCG@10", "recall50": "recall@50"}
 
 
@@ -34,9 +34,11 @@ def _rankers(report: Report) -> Table:
 
 
 def _more(report: Report) -> Table:
-    shown = _table("More of the same rankers", ("ranker", *_THEN.values(), "coverage@10"))
+    shown = _table("More of the same rankers", ("ranker", *_THEN.values(), "popularity bias", "coverage@10"))
+    shown.caption = "popularity bias: the mean share of the events that an item of the first ten has"
     for row in report.rows:
-        shown.add_row(row.name, *(_mean(row.means.get(name)) for name in _THEN), _short(row.coverage10))
+        figures = (_mean(row.means.get(name)) for name in _THEN)
+        shown.add_row(row.name, *figures, _percent(row.means["popularity10"]), _short(row.coverage10))
     return shown
 
 
@@ -94,6 +96,10 @@ def _mean(mean: Mean | None) -> str:
 def _short(value: float) -> str:
     """Return a figure to three places without a leading zero, as the tables of papers have it."""
     return f"{value:.3f}".removeprefix("0")
+
+
+def _percent(mean: Mean) -> str:
+    return f"{mean.mean:.2%} ({mean.low:.2%}-{mean.high:.2%})"
 
 
 def _lead(row: Row) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -72,8 +73,8 @@ def _ask(scene: Scene, running: Running) -> tuple[Answers, list[list[ItemId]]]:
 
 
 def _seen_rate(world: Replayed, frozen: Answers) -> float:
-    catalogue = {event.item_id for event in world.train}
-    quality = frozen_quality(frozen_cases(world.train, world.test), frozen, catalogue)
+    events = Counter(event.item_id for event in world.train)
+    quality = frozen_quality(frozen_cases(world.train, world.test), frozen, events)
     return quality["all"].seen_rate
 
 

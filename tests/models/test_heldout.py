@@ -1,7 +1,16 @@
+from collections import Counter
+
 import pytest
 
 from models.baselines import DecayedPopularity, ItemKnn, Markov, Popularity, Product, RecentPopularity
-from models.heldout import frozen_cases, frozen_quality, prequential_groups, prequential_ndcg
+from models.bootstrap import Mean
+from models.heldout import (
+    frozen_cases,
+    frozen_quality,
+    prequential_groups,
+    prequential_ndcg,
+    prequential_quality,
+)
 from models.metrics import paired_bootstrap
 from streaming.dataset import InteractionRecord
 from streaming.events import Kind
@@ -43,8 +52,28 @@ def test_prequential_scores_are_means_over_users_of_means_over_groups() -> None:
 
 def test_seen_items_in_an_answer_are_counted() -> None:
     cases = frozen_cases(TRAIN, [event(4, "u", "3", 42 * DAY)])
-    quality = frozen_quality(cases, {UserId("u"): [ItemId("1"), ItemId("3")]}, {"1", "2", "3"})["warm"]
+    events = {ItemId("1"): 1, ItemId("2"): 2, ItemId("3"): 1}
+    quality = frozen_quality(cases, {UserId("u"): [ItemId("1"), ItemId("3")]}, events)["warm"]
     assert (quality.seen_rate, quality.recall50, quality.coverage10) == (0.5, 1.0, 2 / 3)
+    assert quality.intervals["mrr"] == Mean(0.5, 0.5, 0.5)
+    assert quality.intervals["popularity10"] == Mean(0.25, 0.25, 0.25)
+    assert "new_recall50" not in quality.intervals
+
+
+def test_prequential_quality_is_by_user_with_new_items_apart() -> None:
+    events = {ItemId("1"): 3, ItemId("2"): 1}
+    groups = prequential_groups([event(4, "u", "1", 5_000), event(5, "u", "9", 6_000), event(6, "w", "2", 7_000)])
+    answers = [[ItemId("1"), ItemId("2")], [ItemId("9")], [ItemId("1")]]
+    found = prequential_quality(groups, answers, events)
+    assert {name: mean.mean for name, mean in found.items()} == {
+        "hr10": 0.5,
+        "ndcg10": 0.5,
+        "recall10": 0.5,
+        "mrr": 0.5,
+        "popularity10": pytest.approx(((0.5 + 0.0) / 2 + 0.75) / 2),
+        "new_recall10": 1.0,  # of user u alone
+    }
+    assert (found["hr10"].low, found["hr10"].high) == (0.0, 1.0)
 
 
 def test_recent_popularity_counts_its_days_only_and_what_was_observed() -> None:
@@ -82,12 +111,12 @@ def test_markov_votes_by_distance() -> None:
 def test_on_movielens_the_baselines_give_the_published_figures() -> None:
     """Popularity .150/.287 and 30-day popularity .368 (all users), as others measured on the same split."""
     train, test = load_movielens_100k().split(0.9)
-    cases, catalogue = frozen_cases(train, test), {event.item_id for event in train}
+    cases, events = frozen_cases(train, test), Counter(event.item_id for event in train)
     assert (len(cases), sum(case.is_new for case in cases)) == (166, 76)
     found = {}
     for name, ranker in (("popularity", Popularity(train)), ("30 days", RecentPopularity(train, 30))):
         answers = {case.user_id: ranker.answer(case.user_id, test[0].time, 50) for case in cases}
-        found[name] = frozen_quality(cases, answers, catalogue)
+        found[name] = frozen_quality(cases, answers, events)
     assert round(found["popularity"]["warm"].ndcg10, 3) == 0.150
     assert round(found["popularity"]["all"].ndcg10, 3) == 0.287
     assert round(found["30 days"]["all"].ndcg10, 3) == 0.368
