@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.columns import floats_of, millis_of, rows_of
 from models.content import ItemContent
 from models.groups import Groups, groups_of
-from models.log import KINDS, Log
+from models.log import Log, kind_codes
 from models.vocabulary import Vocabulary, in_natural_order
 from streaming.errors import FlywheelError
 from streaming.events import PROBE_SURFACE
@@ -63,7 +63,7 @@ def training_data(tables: Tables) -> TrainingData:
     """Turn the tables into columns. The vocabulary is every item with an interaction, in natural order.
 
     Groups count from the middle of the log on, since what the ranker reads must be fitted on what came before them.
-    Raises NotEnoughData without interactions or without such groups.
+    Raises NotEnoughData without interactions or without such groups, UnknownKind.
     """
     interactions = organic(tables.interactions, tables.until)
     vocabulary = Vocabulary(in_natural_order(interactions["item_id"].to_pylist()))
@@ -73,8 +73,8 @@ def training_data(tables: Tables) -> TrainingData:
     middle = int(np.quantile(log.times, 0.5))
     at = millis_of(tables.examples["event_timestamp"])
     late = pc.and_(pc.greater(at, middle), pc.less(at, tables.until))
-    values = pc.mean(interactions["value"]).as_py()
-    fill = float(values) if values is not None else 0.0
+    values = interactions["value"].filter(pc.is_finite(interactions["value"]))
+    fill = float(pc.mean(values).as_py()) if len(values) else 0.0
     groups = groups_of(tables.examples.filter(late), vocabulary, users, fill)
     if not len(groups):
         raise NotEnoughData("there is no labelled example to train on: run `flywheel build-features` first")
@@ -102,12 +102,11 @@ def _log(interactions: pa.Table, vocabulary: Vocabulary) -> tuple[Log, dict[str,
     users = np.array([codes[subject] for subject in subjects], dtype=np.int64)
     times = millis_of(interactions["happened_at"]).to_numpy()
     order = np.lexsort((interactions["event_id"].to_numpy(zero_copy_only=False).astype(str), times, users))
-    kind_codes = {kind: code for code, kind in enumerate(KINDS)}
     log = Log(
         users=users[order],
         rows=rows_of(interactions["item_id"], vocabulary)[order],
         times=times[order],
-        kinds=np.array([kind_codes[kind] for kind in interactions["kind"].to_pylist()], dtype=np.int64)[order],
+        kinds=kind_codes(interactions["kind"].to_pylist())[order],
         starts=np.searchsorted(users[order], np.arange(len(codes) + 1)),
     )
     return log, codes

@@ -67,7 +67,7 @@ def groups_of(examples: pa.Table, vocabulary: Vocabulary, users: Mapping[str, in
         sampled=at.spread(pc.is_in(examples["sampling"], value_set=pa.array(_SAMPLED)).to_numpy()),
         interactions_total=at.spread(floats_of(examples["item_interactions_total"], 0.0)),
         mean_value=at.spread(floats_of(examples["item_mean_value"], fill_value)),
-        user_values=[UserValues(row["interactions_total"], row["mean_value"]) for row in features],
+        user_values=[UserValues.of(row) for row in features],
         user_attributes=[{"attributes": text} if text else {} for text in heads["attributes"].to_pylist()],
     )
 

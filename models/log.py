@@ -1,14 +1,36 @@
 """The log of interactions in columns, the form in which training reads it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming.errors import FlywheelError
 from streaming.events import Kind
 
 KINDS = tuple(kind.value for kind in Kind)
 _NEGATIVE = np.array([kind.is_negative for kind in Kind])
+_CODES = {kind: code for code, kind in enumerate(KINDS)}
+
+
+class UnknownKind(FlywheelError):
+    """The lake holds interactions of a kind that this release does not know."""
+
+
+def kind_codes(kinds: Iterable[str]) -> NDArray[np.int64]:
+    """Return each kind's index in KINDS, int64[n]; raises UnknownKind."""
+    try:
+        return np.array([_CODES[kind] for kind in kinds], dtype=np.int64)
+    except KeyError as error:
+        raise UnknownKind(
+            f"the lake holds interactions of the kind {error}, which this release does not know: use a newer release"
+        ) from error
+
+
+def kind_of(kind: str) -> Kind:
+    """Return a kind by its name; raises UnknownKind."""
+    return Kind(KINDS[kind_codes([kind])[0]])
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ class RankingModel(nn.Module):
     def standardise(self, dense: Tensor) -> None:
         """Take mean and deviation of the features from `dense`, float [n, features]."""
         self.mean = dense.mean(dim=0)
+        deviation = dense.std(dim=0) if len(dense) > 1 else torch.zeros_like(self.mean)
         # A feature that never varies is switched off, so that it cannot matter when it does vary later.
-        self.deviation = torch.where(dense.std(dim=0) > 1e-6, dense.std(dim=0), torch.inf)
+        self.deviation = torch.where(deviation > 1e-6, deviation, torch.inf)
 
     def forward(self, dense: Tensor, embeddings: Tensor) -> Tensor:
         """Return float [n] for features float [n, features] and pooled embeddings float [n, embeddings]."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from features.popularity import PopularityWindow
 from models.config import ModelSettings
 from models.content import content_vectors
-from models.dataset import TrainingData
+from models.dataset import NotEnoughData, TrainingData
 from models.groups import Groups
 from models.inputs import gap_buckets
 from models.log import Log
@@ -53,9 +53,11 @@ def ranking_data(data: TrainingData, stage: FirstStage, settings: ModelSettings)
     """Return the features of all groups whose users have a history.
 
     A share `ranking.stale_share` of the groups comes once more with a history that ends earlier, by an hour to a
-    month: at serving, too, users come back after a while.
+    month: at serving, too, users come back after a while. Raises NotEnoughData when no user has a history.
     """
     asks = list(_asks(data, settings))
+    if not asks:
+        raise NotEnoughData("no labelled example is of a user with a history: land more events before training")
     users = _user_vectors(data, stage, asks)
     popularity = _Popularity(data.log, len(data.items))
     content = GrowingTable(content_vectors(stage.content, data.items))

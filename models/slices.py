@@ -15,8 +15,9 @@ from features.history import HistoryEvent
 from features.snapshots import read_table
 from models.columns import millis_of
 from models.content import ItemContent
+from models.log import kind_of
 from streaming.dataset import InteractionRecord
-from streaming.events import PROBE_SURFACE, Kind
+from streaming.events import PROBE_SURFACE
 from streaming.ids import EventId, ItemId, UserId
 from streaming.namespace import Namespace
 
@@ -88,13 +89,13 @@ class Slice:
 
 
 def read_slice(lake: LakeSettings, namespace: Namespace, start: int) -> Slice:
-    """Read the slice; raises SnapshotMissing when nothing was landed."""
+    """Read the slice; raises SnapshotMissing when nothing was landed, UnknownKind."""
     users: dict[UserId, Past] = defaultdict(Past)
     rows = read_table(lake, namespace, "interactions", columns=_EVENTS).arrow
     for row in _in_milliseconds(rows, "happened_at").to_pylist():
         if row["user_id"] is None or row["surface"] == PROBE_SURFACE:
             continue
-        past, kind = users[UserId(row["user_id"])], Kind(row["kind"])
+        past, kind = users[UserId(row["user_id"])], kind_of(row["kind"])
         if row["happened_at"] < start:
             past.events.append(
                 HistoryEvent(row["happened_at"], EventId(row["event_id"]), ItemId(row["item_id"]), kind, row["value"])
