@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import curve
+import curve_table
 import machine
 import ml1m
 import ml1m_table
 from rich.console import Console
 
-SUITES = {"ml1m": (ml1m, ml1m_table.table)}
+SUITES = {"ml1m": (ml1m, ml1m_table.table), "curve": (curve, curve_table.table)}
 _ROOT = Path(__file__).parents[2]
 
 
