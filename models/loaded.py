@@ -10,9 +10,10 @@ import msgspec
 
 from models.artifact import Artifact
 from models.gate import CALIBRATION_ERROR, Evaluated
-from models.offline import Slice, evaluate
+from models.offline import evaluate
 from models.registry import Registry
 from models.scorer import Scorer
+from models.slices import Slice
 
 
 @dataclass(frozen=True)

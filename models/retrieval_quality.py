@@ -10,8 +10,8 @@ from models.heldout import Case
 from models.inputs import gap_buckets
 from models.log import KINDS
 from models.metrics import ndcg
-from models.offline import Slice
 from models.retrieval_training import TrainedRetrieval
+from models.slices import Slice
 from models.vocabulary import Vocabulary
 
 _AT_ONCE = 256

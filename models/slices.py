@@ -1,7 +1,7 @@
 """What the lake holds around a moment: histories, catalogue and features before it, and what users came to after it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,16 +15,17 @@ from features.history import HistoryEvent
 from features.snapshots import read_table
 from models.columns import millis_of
 from models.content import ItemContent
+from models.heldout import Case
 from models.log import kind_of
 from streaming.dataset import InteractionRecord
 from streaming.events import PROBE_SURFACE
 from streaming.ids import EventId, ItemId, UserId
 from streaming.namespace import Namespace
 
-_EVENTS = ("user_id", "item_id", "kind", "value", "happened_at", "event_id", "surface")
-_ITEMS = ("item_id", "title", "categories", "attributes", "text", "removed", "hidden")
+SLICE_COLUMNS = ("user_id", "item_id", "kind", "value", "happened_at", "event_id", "surface")
+USER_COLUMNS = ("user_id", "event_timestamp", "interactions_30d", "interactions_total", "mean_value", "attributes")
+ITEM_COLUMNS = ("event_id", "item_id", "title", "categories", "attributes", "text", "removed", "hidden")
 _TIMES = ("happened_at", "available_from", "available_until")
-_FEATURES = ("user_id", "event_timestamp", "interactions_30d", "interactions_total", "mean_value", "attributes")
 
 
 @dataclass
@@ -57,6 +58,11 @@ class Slice:
     features: Mapping[UserId, Mapping[str, float | str]]
     items: Mapping[ItemId, ItemContent | None] = field(default_factory=dict)
 
+    def cases(self) -> list[Case]:
+        """Return the users with a later item that they had not seen, who are those that models are asked about."""
+        cases = [Case(user_id, frozenset(past.targets), frozenset(past.seen)) for user_id, past in self.users.items()]
+        return [case for case in cases if case.targets]
+
     def followed_by(self, later: Mapping[UserId, Collection[ItemId]]) -> "Slice":
         """Return the slice with these targets instead, which the lake need not hold."""
         events = {user_id: past.events for user_id, past in self.users.items()}
@@ -88,11 +94,24 @@ class Slice:
         return self.items.get(item_id) or ItemContent(item_id)
 
 
+Later = Callable[[int], Slice]
+"""Reads the lake, cut at a time, ms."""
+
+
 def read_slice(lake: LakeSettings, namespace: Namespace, start: int) -> Slice:
     """Read the slice; raises SnapshotMissing when nothing was landed, UnknownKind."""
+    columns = {"interactions": SLICE_COLUMNS, "user_features": USER_COLUMNS, "items": (*ITEM_COLUMNS, *_TIMES)}
+    tables = {name: read_table(lake, namespace, name, columns=wanted).arrow for name, wanted in columns.items()}
+    return slice_of(tables["interactions"], tables["user_features"], start, tables["items"])
+
+
+def slice_of(interactions: pa.Table, user_features: pa.Table, start: int, items: pa.Table | None = None) -> Slice:
+    """Cut tables with SLICE_COLUMNS and USER_COLUMNS at `start`, ms; without `items` nothing is known of the catalogue.
+
+    Raises UnknownKind.
+    """
     users: dict[UserId, Past] = defaultdict(Past)
-    rows = read_table(lake, namespace, "interactions", columns=_EVENTS).arrow
-    for row in _in_milliseconds(rows, "happened_at").to_pylist():
+    for row in _in_milliseconds(interactions, "happened_at").to_pylist():
         if row["user_id"] is None or row["surface"] == PROBE_SURFACE:
             continue
         past, kind = users[UserId(row["user_id"])], kind_of(row["kind"])
@@ -102,12 +121,11 @@ def read_slice(lake: LakeSettings, namespace: Namespace, start: int) -> Slice:
             )
         elif not kind.is_negative:
             past.later.add(ItemId(row["item_id"]))
-    return Slice(start, users, _features(lake, namespace, start), _catalogue(lake, namespace, start))
+    return Slice(start, users, _features(user_features, start), {} if items is None else _catalogue(items, start))
 
 
-def _catalogue(lake: LakeSettings, namespace: Namespace, start: int) -> dict[ItemId, ItemContent | None]:
-    columns = ("event_id", *_ITEMS, *_TIMES)
-    rows = _in_milliseconds(read_table(lake, namespace, "items", columns=columns).arrow, *_TIMES)
+def _catalogue(items: pa.Table, start: int) -> dict[ItemId, ItemContent | None]:
+    rows = _in_milliseconds(items, *_TIMES)
     known = rows.filter(pc.less(rows["happened_at"], start))
     ordered = known.sort_by([("happened_at", "ascending"), ("event_id", "ascending")])
     return {ItemId(row["item_id"]): _shown(row, start) for row in ordered.to_pylist()}  # the newest record holds
@@ -128,12 +146,11 @@ def _shown(row: dict[str, Any], at: int) -> ItemContent | None:
     )
 
 
-def _features(lake: LakeSettings, namespace: Namespace, start: int) -> dict[UserId, Mapping[str, float | str]]:
-    rows = read_table(lake, namespace, "user_features", columns=_FEATURES).arrow
-    rows = _in_milliseconds(rows, "event_timestamp")
+def _features(table: pa.Table, start: int) -> dict[UserId, Mapping[str, float | str]]:
+    rows = _in_milliseconds(table, "event_timestamp")
     known = rows.filter(pc.less_equal(rows["event_timestamp"], start)).sort_by("event_timestamp")
     return {
-        UserId(row["user_id"]): {name: row[name] for name in _FEATURES[2:] if row[name] is not None}
+        UserId(row["user_id"]): {name: row[name] for name in USER_COLUMNS[2:] if row[name] is not None}
         for row in known.to_pylist()
     }
 

@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from features.config import LakeSettings
 from features.snapshots import read_table
 from models.config import ModelSettings
-from models.offline import USER_COLUMNS
 from models.progress import Progress
+from models.slices import USER_COLUMNS
 from models.training import TRAINING_COLUMNS
 from models.tuning import Space, present, run_trial, space
 from models.validation import Validation, validation

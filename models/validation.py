@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from models.columns import millis_of
 from models.dataset import NotEnoughData, Tables, TrainingData, organic, training_data
-from models.offline import Slice, slice_of
+from models.slices import Slice, slice_of
 
 _SHARE = 0.1
 _USERS = 2_000

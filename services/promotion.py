@@ -11,7 +11,7 @@ from models.config import ModelSettings
 from models.gate import Unreadable, Verdict, judge
 from models.loaded import Loaded
 from models.registry import Champion, Registry, UnknownModel
-from services.evaluation import Later
+from models.slices import Later
 from streaming.config import KafkaSettings
 from streaming.errors import FlywheelError
 from streaming.events import ModelPromoted

@@ -7,30 +7,35 @@ from pathlib import Path
 
 from models.config import artifacts_url
 from models.model_store import ModelCache
-from models.offline import read_slice
 from models.progress import Progress, Step
 from models.registry import Registry
+from models.report import NobodyToAsk, Report
+from models.slices import read_slice
 from models.tensorboard import TensorBoardLog
 from models.training import TrainedModel, train
 from services.config import Settings
-from services.evaluation import Evaluation, evaluate
+from services.quality.compare import Ground, compare
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """A trained model, its name in BentoML's store, the folder of its TensorBoard logs, and where it stands."""
+    """A trained model, its name in BentoML's store, and the folder of its TensorBoard logs.
+
+    `evaluation` says where it stands, None when nothing is later than its training, and then `note` says so.
+    """
 
     trained: TrainedModel
     bentoml_model: str
     tensorboard: str
-    evaluation: Evaluation
+    evaluation: Report | None
+    note: str
 
 
 def retrain(settings: Settings, until: int, now: datetime, progress: Progress) -> Retrained:
     """Train on what happened before `until`, ms, and evaluate on what happened later; `now` names the logs.
 
     To be called in the first process of a training, after BentoML's variables are set. Raises what `train` and
-    `evaluate` raise.
+    `compare` raise.
     """
     model, lake = settings.model.under(settings.home), settings.lake.under(settings.home)
     namespace = settings.topics.namespace
@@ -46,8 +51,21 @@ def retrain(settings: Settings, until: int, now: datetime, progress: Progress) -
     registry = Registry(artifacts_url(model), namespace)
     cache = ModelCache(registry, namespace)
     cache.pull(trained.version)
-    found = evaluate(registry, trained.version, partial(read_slice, lake, namespace), until)
-    return Retrained(trained, cache.tag(trained.version), str(folder), found)
+    ground = Ground(registry, partial(read_slice, lake, namespace), until, model.gate.tolerance, model.seed)
+    found, note = _evaluated(ground, trained.version)
+    return Retrained(trained, cache.tag(trained.version), str(folder), found, note)
+
+
+def _evaluated(ground: Ground, version: str) -> tuple[Report | None, str]:
+    try:
+        return compare(ground, version, False, lambda _name: None).comparison, ""
+    except NobodyToAsk:
+        # Rounded up: a slice must not begin before the end of training.
+        since = f"{datetime.fromtimestamp(-(-ground.since // 1000), UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return None, (
+            f"the lake holds nothing later than the training of {version} to evaluate it on: land what happens next, "
+            f"then run `flywheel evaluate {version} --since {since}`"
+        )
 
 
 def assist(settings: Settings, until: int) -> None:

@@ -13,8 +13,8 @@ from services.commands.common import AsJson, console, moment, need_lake, say, sh
 
 if TYPE_CHECKING:
     from models.registry import Registry
+    from models.slices import Later
     from services.config import Settings
-    from services.evaluation import Later
     from services.training import Retrained
 
 Reason = Annotated[str | None, typer.Option(help="Why; kept with the change.")]
@@ -82,18 +82,15 @@ def evaluate(
 ) -> None:
     """Measure a model, the champion and the baselines on what happened since a time later than their training."""
     from services.config import load_settings
-    from services.quality.compare import Compared, compare, sources_of
+    from services.quality.compare import Ground, compare
     from services.quality.tables import tables
 
     settings = load_settings()
-    model, registry = settings.model, _registry(settings)
-    start = int(moment(since).timestamp() * 1000)
-    part = _lake(settings)(start)
+    start, model = int(moment(since).timestamp() * 1000), settings.model
+    ground = Ground(_registry(settings), _lake(settings), start, model.gate.tolerance, model.seed)
     with console().status("evaluating") as status:
-        comparison = compare(registry, version, part, model.seed, lambda name: status.update(f"asking {name}"))
-        status.update("asking the candidate sources")
-        sources = sources_of(registry, version, part, model.gate.tolerance, model.seed) if report else None
-    show_found(Compared(comparison=comparison, sources=sources), tables, as_json)
+        found = compare(ground, version, report, lambda name: status.update(f"asking {name}"))
+    show_found(found, tables, as_json)
 
 
 def promote(
@@ -142,13 +139,16 @@ def _lake(settings: "Settings") -> "Later":
 
 
 def _show_retrained(done: "Retrained", as_json: bool) -> None:
-    trained, standings = done.trained, [msgspec.to_builtins(row) for row in done.evaluation.standings]
-    say(done.evaluation.notes)
+    from services.quality.tables import comparison_tables
+
+    trained = done.trained
+    say([done.note] if done.note else [])
     if as_json:
         where = {"bentoml_model": done.bentoml_model, "tensorboard": done.tensorboard}
-        show("Trained", [msgspec.to_builtins(trained) | where | {"evaluation": standings}], as_json)
+        evaluation = {"evaluation": msgspec.to_builtins(done.evaluation)}
+        show("Trained", [msgspec.to_builtins(trained) | where | evaluation], as_json)
         return
     say([trained.beginning, f"BentoML model {done.bentoml_model}, TensorBoard logs in {done.tensorboard}"])
     show(f"Trained {trained.version}", [{"metric": k, "value": v} for k, v in trained.metrics.items()], as_json)
-    if standings:
-        show("Evaluated", standings, as_json)
+    if done.evaluation is not None:
+        show_found(done.evaluation, comparison_tables, as_json)

@@ -17,11 +17,14 @@ _OF_PARTS = {"ndcg10": "NDCG@10", "recall50": "recall@50"}
 
 def tables(found: Compared) -> RenderableType:
     """Return everything that was found."""
-    comparison = found.comparison
-    shown: list[RenderableType] = [_rankers(comparison), _more(comparison), *_left_out(comparison)]
-    if found.sources is not None:
-        shown += [_parts(comparison), *_sources(found.sources)]
-    return Group(*shown)
+    if found.sources is None:
+        return comparison_tables(found.comparison)
+    return Group(comparison_tables(found.comparison), _parts(found.comparison), *_sources(found.sources))
+
+
+def comparison_tables(report: Report) -> RenderableType:
+    """Return the rankers beside each other, without the parts."""
+    return Group(_rankers(report), _more(report), *_left_out(report))
 
 
 def _rankers(report: Report) -> Table:

@@ -107,8 +107,11 @@ def lake_tables() -> dict[str, pa.Table]:
             "attributes": ["{}"],
         }
     )
-    names = ("interactions", "items", "item_features", "examples")
-    return {name: getattr(made, name) for name in names} | {"user_features": users}
+    items = made.items.append_column("hidden", pa.array([False] * ITEMS))
+    for name in ("available_from", "available_until"):
+        items = items.append_column(name, pa.array([None] * ITEMS, _STAMP))
+    names = ("interactions", "item_features", "examples")
+    return {name: getattr(made, name) for name in names} | {"user_features": users, "items": items}
 
 
 def train(rank: int, world: int, folder: str) -> None:

@@ -12,7 +12,7 @@ from models.baselines import Popularity, RecentPopularity
 from models.bootstrap import bootstrap_mean
 from models.content import ItemContent
 from models.metrics import paired_bootstrap
-from models.report import NobodyToAsk, Report, report_on
+from models.report import Report, report_on
 from models.slice_baselines import BaselineRanker, fitted, left_out
 from models.slices import Past, Slice
 from models.time_split import TimeSplit, ask
@@ -148,10 +148,3 @@ def test_without_anything_before_the_slice_there_are_no_baselines() -> None:
     part = Slice(START, {}, {}, {NAMES[0]: ItemContent(NAMES[0])}).followed_by({UserId("a"): [NAMES[0]]})
     assert list(fitted(part, TimeSplit.of(part))) == []
     assert "nothing happened before" in left_out(part)["all baselines"]
-
-
-def test_nobody_to_ask_is_a_sentence(part: Slice) -> None:
-    nobody = part.followed_by({})
-    split = TimeSplit.of(nobody)
-    with pytest.raises(NobodyToAsk, match="take an earlier start"):
-        report_on(nobody, split, [ask("model", Random(30), split)], {}, SEED)

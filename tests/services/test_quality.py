@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,10 +24,11 @@ from models.gate import SliceOverlaps
 from models.metrics import Interval
 from models.offline import query_of
 from models.registry import Champion, Registry
+from models.report import NobodyToAsk
 from models.scorer import Query, Rows, Scorer, Vector
-from models.slices import Past, Slice, read_slice
+from models.slices import Later, Past, Slice, read_slice
 from models.time_split import TimeSplit
-from services.quality.compare import Compared, compare, sources_of
+from services.quality.compare import Compared, Ground, compare
 from services.quality.sources import RankerCheck, report_sources
 from services.quality.tables import tables
 from streaming.ids import ItemId, UserId
@@ -46,8 +48,14 @@ class Shop:
     version: str
     start: int
 
+    def later(self) -> Later:
+        return partial(read_slice, self.lake, SHOP)
+
     def part(self) -> Slice:
-        return read_slice(self.lake, SHOP, self.start)
+        return self.later()(self.start)
+
+    def ground(self, registry: Registry, start: int | None = None) -> Ground:
+        return Ground(registry, self.later(), self.start if start is None else start, 0.02, SEED)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +84,10 @@ def _act(event_id: str, user: str, item: str, at: int) -> dict[str, object]:
     return {"event_id": event_id, "user_id": user, "item_id": item, "happened_at": at, "kind": "rating", "value": 4.0}
 
 
+def quietly(_name: str) -> None:
+    """Hear of what begins."""
+
+
 def flywheel(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
     command = [sys.executable, "-m", "services.cli", *arguments]
@@ -98,9 +110,13 @@ def test_evaluate_prints_the_model_beside_the_baselines_and_the_report_as_data(s
 
 
 def test_evaluating_on_what_the_model_was_trained_on_is_refused(shop: Shop) -> None:
-    part = read_slice(shop.lake, SHOP, shop.start - 1)
     with pytest.raises(SliceOverlaps, match=r"trained on a part of the slice"):
-        compare(shop.registry, shop.version, part, SEED, lambda _: None)
+        compare(shop.ground(shop.registry, shop.start - 1), shop.version, False, quietly)
+
+
+def test_a_slice_without_a_question_is_a_sentence(shop: Shop) -> None:
+    with pytest.raises(NobodyToAsk, match="take an earlier start of the slice"):
+        compare(shop.ground(shop.registry, shop.start + 3_600_000), shop.version, False, quietly)
 
 
 def test_the_champion_stands_beside_the_model_unless_it_is_the_model_or_saw_the_slice(
@@ -110,20 +126,19 @@ def test_the_champion_stands_beside_the_model_unless_it_is_the_model_or_saw_the_
     for version in ("champion1", shop.version):
         registry.add(artifact[0], version)
     registry.promote(Champion(number=1, model_version="champion1", change="promote", changed_at=1, gate={}))
-    found = compare(registry, shop.version, shop.part(), SEED, heard.append)
+    found = compare(shop.ground(registry), shop.version, False, heard.append).comparison
     assert [row.name for row in found.rows[:2]] == [shop.version, "champion champion1"]
     assert found.rows[1].lead["ndcg10"] == Interval(0.0, 0.0, 0.0)  # they are the same weights
     assert heard[:3] == [shop.version, "champion", "popularity"]
-    of_itself = compare(registry, "champion1", shop.part(), SEED, heard.append)
-    assert of_itself.left_out["champion"] == "it is this model"
+    of_itself = compare(shop.ground(registry), "champion1", False, heard.append)
+    assert of_itself.comparison.left_out["champion"] == "it is this model"
 
 
 def test_the_tables_show_everything_that_was_found(shop: Shop) -> None:
-    part = shop.part()
-    comparison = compare(shop.registry, shop.version, part, SEED, lambda _: None)
-    sources = sources_of(shop.registry, shop.version, part, 0.02, SEED)
+    found = compare(shop.ground(shop.registry), shop.version, True, quietly)
+    comparison, sources = found.comparison, found.sources
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(tables(Compared(comparison=comparison, sources=sources)))
+    console.print(tables(found))
     text = console.export_text()
     for row in comparison.rows:
         assert row.name in text
@@ -132,7 +147,8 @@ def test_the_tables_show_everything_that_was_found(shop: Shop) -> None:
         assert part_of.name in text
     assert "union, the ranker's ceiling" in text
     assert "the ranker may not lower NDCG@10" in text
-    assert msgspec.json.decode(msgspec.json.encode(sources), type=type(sources)) == sources
+    assert sources is not None
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Compared) == found
 
 
 @pytest.fixture

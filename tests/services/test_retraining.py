@@ -22,12 +22,13 @@ from models.dataset import Tables, training_data
 from models.export import artifact_parts
 from models.fitting import Timer, fit
 from models.gate import GateRefused, SliceOverlaps
-from models.offline import read_slice
 from models.registry import ChampionChanged, Registry
+from models.report import NobodyToAsk, Report
+from models.slices import Later, read_slice
 from models.spec import Lineage
 from services.cli import app
-from services.evaluation import Later, evaluate
 from services.promotion import ReasonMissing, consider, promote
+from services.quality.compare import Ground, compare
 from streaming.namespace import Namespace
 
 NAMESPACE = Namespace("shop")
@@ -109,6 +110,10 @@ def registry(shop: Shop, another: tuple[Path, str], tmp_path: Path) -> Registry:
     return registry
 
 
+def evaluate(registry: Registry, version: str, lake: Later, since: int) -> Report:
+    return compare(Ground(registry, lake, since, 0.02, small.SEED), version, False, lambda _name: None).comparison
+
+
 def damage(registry_folder: Path, version: str) -> None:
     (registry_folder / NAMESPACE / "artifacts" / version / "ranker.onnx").write_bytes(b"damaged")
 
@@ -123,13 +128,14 @@ def test_training_shows_loss_pace_and_time_left_and_warns_of_long_rows(shop: Sho
 
 
 def test_training_ends_with_an_evaluation_on_what_is_later(shop: Shop) -> None:
-    model, *baselines = shop.trained["evaluation"]
-    assert (model["ranker"], model["role"]) == (shop.version, "model")
-    assert {row["users"] for row in shop.trained["evaluation"]} == {small.USERS}
-    assert {row["ranker"] for row in baselines} >= {"popularity", "popularity of 30 days", "item-kNN"}
+    model, *others = shop.trained["evaluation"]["rows"]
+    assert model["name"] == shop.version
+    assert {row["users"] for row in (model, *others)} == {small.USERS}
+    assert {row["name"] for row in others} >= {"popularity", "popularity_30d", "item_knn"}
     # Everybody walks through the items in order: whoever learns the order is right, and popularity knows none.
-    popular = next(row for row in baselines if row["ranker"] == "popularity")
-    assert model["ndcg10"] > popular["ndcg10"]
+    popular = next(row for row in others if row["name"] == "popularity")
+    assert model["means"]["ndcg10"]["mean"] > popular["means"]["ndcg10"]["mean"]
+    assert shop.trained["evaluation"]["left_out"]["champion"] == "no model was promoted yet"
 
 
 def test_bentoml_shows_a_model_with_its_lineage(shop: Shop) -> None:
@@ -163,18 +169,16 @@ def test_the_logs_lie_where_training_says(shop: Shop) -> None:
 def test_a_champion_stands_beside_the_model(shop: Shop, another: tuple[Path, str], registry: Registry) -> None:
     promote(registry, consider(registry, another[1], shop.later(), MODEL), True, REASON, 1)
     found = evaluate(registry, shop.version, shop.later(), CUT)
-    assert [(row.ranker, row.role) for row in found.standings[:2]] == [
-        (shop.version, "model"),
-        (another[1], "champion"),
-    ]
-    assert found.standings[0].ndcg10 == pytest.approx(shop.trained["evaluation"][0]["ndcg10"])
-    assert found.notes == []
+    assert [row.name for row in found.rows[:2]] == [shop.version, f"champion {another[1]}"]
+    assert found.rows[0].means["ndcg10"].mean == pytest.approx(
+        shop.trained["evaluation"]["rows"][0]["means"]["ndcg10"]["mean"]
+    )
+    assert "champion" not in found.left_out
 
 
 def test_where_nothing_is_later_the_evaluation_says_so(shop: Shop, registry: Registry) -> None:
-    found = evaluate(registry, shop.version, shop.later(), small.NOW)
-    assert found.standings == []
-    assert "nothing later than" in found.notes[0]
+    with pytest.raises(NobodyToAsk, match="take an earlier start"):
+        evaluate(registry, shop.version, shop.later(), small.NOW)
 
 
 def test_a_slice_that_the_model_was_trained_on_is_refused(shop: Shop, registry: Registry) -> None:
@@ -188,8 +192,8 @@ def test_a_champion_that_cannot_be_read_is_left_out_of_an_evaluation(
     promote(registry, consider(registry, another[1], shop.later(), MODEL), True, REASON, 1)
     damage(tmp_path / "models", another[1])
     found = evaluate(registry, shop.version, shop.later(), CUT)
-    assert "champion" not in {row.role for row in found.standings}
-    assert "'ranker.onnx' is damaged" in found.notes[0]
+    assert not [row.name for row in found.rows if row.name.startswith("champion")]
+    assert "'ranker.onnx' is damaged" in found.left_out["champion"]
 
 
 def test_a_champion_that_cannot_be_read_does_not_block_a_forced_promotion(
@@ -244,7 +248,7 @@ def test_a_reason_without_force_does_not_pass_over_the_gate(shop: Shop, monkeypa
 def test_evaluate_prints_the_model_beside_the_baselines(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     done = invoke(shop.home, monkeypatch, "evaluate", shop.version, "--since", iso(CUT), "--json")
     assert done.exit_code == 0
-    assert json.loads(done.stdout) == shop.trained["evaluation"]
+    assert json.loads(done.stdout) == {"comparison": shop.trained["evaluation"], "sources": None}
 
 
 def test_tune_prints_settings_that_can_be_pasted(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
