@@ -16,12 +16,12 @@ def write_lake(home: Path, namespace: str, tables: Mapping[str, pa.Table]) -> La
     catalog = SqlCatalog("lake", uri=f"sqlite:///{lake.uri}", warehouse=str(lake.warehouse), init_catalog_tables="true")
     catalog.create_namespace_if_not_exists(namespace)
     for name, table in tables.items():
-        stored = _storable(table)
+        stored = in_microseconds(table)
         catalog.create_table_if_not_exists((namespace, name), schema=stored.schema).append(stored)
     return lake
 
 
-def _storable(table: pa.Table) -> pa.Table:
+def in_microseconds(table: pa.Table) -> pa.Table:
     """Iceberg keeps microseconds."""
     micros = pa.timestamp("us", "UTC")
     fields = [pa.field(f.name, micros) if pa.types.is_timestamp(f.type) else f for f in table.schema]

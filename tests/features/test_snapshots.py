@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from lake import arrow, open_to_write, write_lake
+from lake import arrow, write_rows
+from small_lake import in_microseconds
 
 from features.config import LakeSettings
-from features.snapshots import SnapshotMissing, read_table
+from features.snapshots import SnapshotMissing, open_catalog, read_table
 from streaming.namespace import Namespace
 
 SHOP = Namespace("shop")
@@ -18,14 +19,14 @@ def click(number: int) -> dict[str, object]:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> LakeSettings:
-    return write_lake(tmp_path, SHOP, interactions=[click(1)])
+    return write_rows(tmp_path, SHOP, interactions=[click(1)])
 
 
 def test_a_snapshot_that_expired_is_named(lake: LakeSettings) -> None:
     first = read_table(lake, SHOP, "interactions").snapshot_id
     assert first is not None
-    table = open_to_write(lake).load_table((SHOP, "interactions"))
-    table.append(arrow("interactions", [click(2)]))
+    table = open_catalog(lake).load_table((SHOP, "interactions"))
+    table.append(in_microseconds(arrow("interactions", [click(2)])))
     assert read_table(lake, SHOP, "interactions", snapshot_id=first).arrow["event_id"].to_pylist() == ["e1"]
     table.maintenance.expire_snapshots().by_id(first).commit()
     with pytest.raises(SnapshotMissing, match=f"'interactions' of namespace 'shop' has no snapshot {first} any more"):
@@ -41,7 +42,8 @@ def test_files_that_are_removed_while_they_are_read_are_a_sentence(lake: LakeSet
 
 
 def test_a_table_that_nothing_was_written_to_is_empty(lake: LakeSettings) -> None:
-    found = read_table(lake, SHOP, "items")
+    open_catalog(lake).create_table((SHOP, "nothing yet"), schema=in_microseconds(arrow("items", [])).schema)
+    found = read_table(lake, SHOP, "nothing yet")
     assert (found.snapshot_id, found.arrow.num_rows) == (None, 0)
 
 

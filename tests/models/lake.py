@@ -1,15 +1,15 @@
-"""A real Iceberg lake written without Spark, for tests that start behind the lander."""
+"""Rows of the lake's tables, for tests that start behind the lander and need no Spark."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
-from pyiceberg.catalog import Catalog, load_catalog
+from small_lake import write_lake
 
 from features.config import LakeSettings
 from streaming.namespace import Namespace
 
-STAMP = pa.timestamp("us", "UTC")
+STAMP = pa.timestamp("ms", "UTC")
 
 INTERACTIONS = {
     "event_id": pa.string(),
@@ -51,29 +51,11 @@ SCHEMAS: Mapping[str, Mapping[str, pa.DataType]] = {
 Rows = list[dict[str, object]]
 
 
-def write_lake(home: Path, namespace: Namespace, **tables: Rows) -> LakeSettings:
+def write_rows(home: Path, namespace: Namespace, **tables: Rows) -> LakeSettings:
     """Make a lake under `home` whose tables hold these rows; columns that a row leaves out are null."""
-    home.mkdir(parents=True, exist_ok=True)
-    lake = LakeSettings().under(home)
-    catalog = open_to_write(lake)
-    catalog.create_namespace(namespace)
-    for name, schema in SCHEMAS.items():
-        table = catalog.create_table((namespace, name), pa.schema(list(schema.items())))
-        if tables.get(name):
-            table.append(arrow(name, tables[name]))
-    return lake
+    return write_lake(home, namespace, {name: arrow(name, tables.get(name, [])) for name in SCHEMAS})
 
 
 def arrow(table: str, rows: Rows) -> pa.Table:
     """Return rows of a table; times are ms."""
-    columns = {}
-    for name, kind in SCHEMAS[table].items():
-        values = pa.array([row.get(name) for row in rows], pa.timestamp("ms", "UTC") if kind == STAMP else kind)
-        columns[name] = values.cast(kind)
-    return pa.table(columns)
-
-
-def open_to_write(lake: LakeSettings) -> Catalog:
-    """Return the lake's catalogue, which is made where there is none."""
-    Path(str(lake.uri)).parent.mkdir(parents=True, exist_ok=True)
-    return load_catalog("lake", type="sql", uri=f"sqlite:///{lake.uri}", warehouse=str(lake.warehouse))
+    return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in SCHEMAS[table].items()})

@@ -1,7 +1,7 @@
 """What is read of the lake around a moment."""
 
 import pytest
-from lake import write_lake
+from lake import write_rows
 
 from models.slices import Slice, read_slice
 from streaming.events import PROBE_SURFACE
@@ -50,7 +50,7 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Slice:
         {"user_id": "a", "event_timestamp": START + DAY, "interactions_total": 9},
     ]
     home = tmp_path_factory.mktemp("lake")
-    return read_slice(write_lake(home, SHOP, interactions=ACTS, items=catalogue, user_features=features), SHOP, START)
+    return read_slice(write_rows(home, SHOP, interactions=ACTS, items=catalogue, user_features=features), SHOP, START)
 
 
 def test_histories_end_at_the_start_and_targets_are_what_was_wanted_from_then_on(part: Slice) -> None:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from lake import write_lake
+from lake import write_rows
 from rich.console import Console
 
 from features.config import LakeSettings
@@ -74,7 +74,7 @@ def shop(world: SimpleNamespace, artifact: Artifact, tmp_path_factory: pytest.Te
         for item in world.items
     ]
     items.append(items[0] | {"event_id": "new", "item_id": "brand new", "title": "Brand new"})
-    lake = write_lake(home, SHOP, interactions=acts, items=items)
+    lake = write_rows(home, SHOP, interactions=acts, items=items)
     registry = Registry(str(home / "models"), SHOP)
     registry.add(folder, version)
     return Shop(home, lake, registry, version, world.now)
