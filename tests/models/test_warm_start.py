@@ -20,6 +20,7 @@ from models.dataset import TrainingData
 from models.embedding_vocabulary import EmbeddingVocabulary
 from models.export import Fitted
 from models.fitting import Timer, fit
+from models.progress import Step
 from models.registry import Champion, NoChampion, Registry
 from models.retrieval_training import TABLE_WEIGHT
 from models.spec import ContentSpec, Lineage, Number
@@ -107,7 +108,7 @@ def test_training_again_from_a_model_begins_with_a_lower_loss_and_fewer_steps(
 ) -> None:
     heard: dict[str, int] = {}
 
-    def progress(name: str, _share: float) -> None:
+    def progress(name: str, _step: Step) -> None:
         heard[name] = heard.get(name, 0) + 1
 
     settings = with_retrieval(warm_epochs=1)
