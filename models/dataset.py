@@ -107,6 +107,7 @@ def _log(interactions: pa.Table, vocabulary: Vocabulary) -> tuple[Log, dict[str,
         times=times[order],
         kinds=np.array([kind_codes[kind] for kind in interactions["kind"].to_pylist()], dtype=np.int64)[order],
         starts=np.searchsorted(users[order], np.arange(len(codes) + 1)),
+        values=pc.fill_null(interactions["value"].cast(pa.float64()), np.nan).to_numpy()[order],
     )
     return log, codes
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from features.popularity import PopularityWindow
 from models.config import ModelSettings
 from models.content import content_vectors
+from models.conversions import Conversions, conversions_of
 from models.dataset import TrainingData
 from models.groups import Groups
 from models.inputs import gap_buckets
@@ -34,11 +35,25 @@ class FirstStage:
 
 @dataclass(frozen=True)
 class RankingData:
-    """`dense` is float32 [queries, candidates, features], `group` int64 [queries] the index of each query's group."""
+    """`dense` is float32 [queries, candidates, features], `group` int64 [queries] the index of each query's group.
+
+    `recent`, int64 [queries, places], holds the rows that target attention reads, newest first, -1 where there are
+    none. `vectors` and `cold` are float32 [items, dim]: the items' vectors, and those by content alone.
+    """
 
     groups: Groups
+    conversions: Conversions
     dense: NDArray[np.float32]
     group: NDArray[np.int64]
+    recent: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    cold: NDArray[np.float32]
+
+    @property
+    def fresh(self) -> NDArray[np.int64]:
+        """The first query of each group that has one, whose history is that of the group's time."""
+        first: NDArray[np.int64] = np.unique(self.group, return_index=True)[1]
+        return first
 
 
 @dataclass(frozen=True)
@@ -58,12 +73,13 @@ def ranking_data(data: TrainingData, stage: FirstStage, settings: ModelSettings)
     asks = list(_asks(data, settings))
     users = _user_vectors(data, stage, asks)
     popularity = _Popularity(data.log, len(data.items))
-    content = GrowingTable(content_vectors(stage.content, data.items))
-    sources = Sources(stage.content, content, stage.neighbours)
+    content = content_vectors(stage.content, data.items)
+    sources = Sources(stage.content, GrowingTable(content), stage.neighbours)
     shape = (len(asks), data.groups.rows.shape[1], len(feature_names(stage.content)))
     dense = np.zeros(shape, dtype=np.float32)
+    attended = np.full((len(asks), settings.ranking.attended_items), -1)
     vectors = stage.retrieval.vectors.numpy()
-    for features, ask, user in zip(dense, asks, users, strict=True):
+    for features, newest, ask, user in zip(dense, attended, asks, users, strict=True):
         groups, present = data.groups, data.groups.present[ask.group]
         time = int(groups.times[ask.group])
         rows = groups.rows[ask.group][present]
@@ -74,9 +90,20 @@ def ranking_data(data: TrainingData, stage: FirstStage, settings: ModelSettings)
             vectors[rows] @ user,
         )
         recent = _recent(data.log, ask.history, time)
+        read = recent.newest(len(newest))
+        newest[: len(read)] = read
         counts = popularity.before(time)
         features[present] = dense_features(sources, recent, groups.user_values[ask.group], items, counts)
-    return RankingData(data.groups, dense, np.array([ask.group for ask in asks], dtype=np.int64))
+    group = np.array([ask.group for ask in asks], dtype=np.int64)
+    return RankingData(
+        groups=data.groups,
+        conversions=conversions_of(data, np.isin(np.arange(len(data.groups)), group), settings.ranking),
+        dense=dense,
+        group=group,
+        recent=attended,
+        vectors=vectors[:-1],
+        cold=stage.retrieval.cold_vectors(content),
+    )
 
 
 def _asks(data: TrainingData, settings: ModelSettings) -> Iterator[_Ask]:

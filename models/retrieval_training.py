@@ -260,6 +260,12 @@ class TrainedRetrieval:
             vectors: NDArray[np.float32] = self.model.tower(inputs, torch.from_numpy(last)).numpy()
         return vectors
 
+    def cold_vectors(self, content: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return float32 [items, dim]: the vectors that items have by their content alone, as new items do."""
+        with torch.no_grad():
+            vectors: NDArray[np.float32] = (self.vectors[-1] + self.model.content(torch.from_numpy(content))).numpy()
+        return vectors
+
 
 @dataclass(frozen=True)
 class _Following:

@@ -56,6 +56,7 @@ def data() -> TrainingData:
             "item_id": [f"i{number}" for number in item],
             "label": list(label),
             "sampling": ["positive" if wanted else "uniform" for wanted in label],
+            "position": pa.array([None] * count, pa.int32()),
             "interactions_total": [10.0] * count,
             "mean_value": pa.array([None] * count, pa.float64()),
             "attributes": ["{}"] * count,
