@@ -9,6 +9,8 @@ from streaming.errors import FlywheelError
 
 StartFrom = Literal["auto", "champion", "scratch"]
 EmbeddingOptimizer = Literal["rowwise_adagrad", "adam"]
+ConversionName = Literal["like", "purchase"]
+"""What can be predicted of a chosen item: a like, or a rating that counts as one; a purchase."""
 
 
 class RetrievalSettings(BaseModel):
@@ -75,8 +77,9 @@ class RankingSettings(BaseModel):
         20, ge=0, le=1_000, description="newest items of a history that a candidate is compared with; 0 = no attention"
     )
     attention_dim: int = Field(8, ge=1, description="width of the target attention over them")
-    conversions: tuple[Literal["like", "purchase"], ...] = Field(
-        ("like", "purchase"), description="acts on chosen items that are predicted too, where the data have them"
+    conversions: tuple[ConversionName, ...] = Field(
+        ("like", "purchase"),
+        description="acts on chosen items that are predicted too, where the data have them; a JSON list",
     )
     like_value: float = Field(4.0, description="least value of a rating that counts as a like")
     conversion_weight: float = Field(0.2, gt=0, description="weight of a conversion's loss beside the choice's")

@@ -83,7 +83,7 @@ def groups_of(examples: pa.Table, vocabulary: Vocabulary, users: Mapping[str, in
         present=at.spread(np.ones(len(ids), dtype=np.bool_)),
         labels=at.spread(examples["label"].to_numpy() > 0),
         sampled=at.spread(pc.is_in(examples["sampling"], value_set=pa.array(_SAMPLED)).to_numpy()),
-        positions=at.spread(pc.fill_null(examples["position"], -1).to_numpy().astype(np.int64) + 1) - 1,
+        positions=at.spread(pc.fill_null(examples["position"].cast(pa.int64()), -1).to_numpy() + 1) - 1,
         interactions_total=at.spread(floats_of(examples["item_interactions_total"], 0.0)),
         mean_value=at.spread(floats_of(examples["item_mean_value"], fill_value)),
         user_values=[UserValues(row["interactions_total"], row["mean_value"]) for row in features],
