@@ -60,6 +60,7 @@ def artifact_parts(fitted: Fitted, data: TrainingData) -> Parts:
         "retrieval.items": retrieval.table,
         **{f"retrieval.{name}": value for name, value in model.state_dict().items()},
         **{f"ranker.{name}": value for name, value in ranker.model.state_dict().items()},
+        "position.bias": ranker.positions,
     }
     return Parts(
         spec=fitted.spec,

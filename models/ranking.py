@@ -85,13 +85,17 @@ class PositionBias(nn.Module):
 
 @dataclass(frozen=True)
 class TrainedRanker:
-    """The servable network and its tables, float [buckets, dim] each; `items` is pooled, float [items, 2 * dim]."""
+    """The servable network and its tables, float [buckets, dim] each; `items` is pooled, float [items, 2 * dim].
+
+    `positions`, float [positions], is what each place on a slate adds to the choice's logit; it is not served.
+    """
 
     spec: NetworkSpec
     model: RankingModel
     items: Tensor
     categories: Tensor
     users: Tensor
+    positions: Tensor
 
     def embeddings(self, rows: Tensor, user_bags: Sequence[Sequence[int]]) -> Tensor:
         """Return float [queries, candidates, width] for item rows int64 [queries, candidates] and a bag a query."""

@@ -131,4 +131,5 @@ def _trained(
     own = by_item[torch.tensor([item_bucket(item.item_id, settings.buckets) for item in items])]
     pooled = torch.stack([categories[category_buckets(item.categories, settings.buckets)].sum(dim=0) for item in items])
     users = weights[f"user_bags.embedding_bags.{USER_TABLE}.weight"]
-    return TrainedRanker(spec, model, torch.cat((own, pooled), dim=1), categories, users)
+    positions = weights["position.bias"] - weights["position.bias"][0]
+    return TrainedRanker(spec, model, torch.cat((own, pooled), dim=1), categories, users, positions)

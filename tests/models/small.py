@@ -18,12 +18,15 @@ _STAMP = pa.timestamp("ms", "UTC")
 SETTINGS = ModelSettings(
     seed=SEED,
     retrieval=RetrievalSettings(length=LENGTH, dim=8, heads=2, epochs=2, refit_epochs=1, batch_size=8, dropout=0.0),
-    ranking=RankingSettings(buckets=32, epochs=1, batch_size=8),
+    ranking=RankingSettings(buckets=32, epochs=1, batch_size=8, attended_items=LENGTH),
 )
 
 
 def data() -> TrainingData:
-    """Users who walk through the items in order from a random start, so that there is something to learn."""
+    """Users who walk through the items in order from a random start, so that there is something to learn.
+
+    They like the items of two categories in four: one of them by a like, the other by a rating; they rate a third low.
+    """
     rng = np.random.default_rng(SEED)
     users = np.repeat(np.arange(USERS), EVENTS)
     items = (np.repeat(rng.integers(0, ITEMS, USERS), EVENTS) + np.tile(np.arange(EVENTS), USERS)) % ITEMS
@@ -36,8 +39,8 @@ def data() -> TrainingData:
             "session_id": pa.array([None] * len(users), pa.string()),
             "surface": pa.array([None] * len(users), pa.string()),
             "item_id": [f"i{item}" for item in items],
-            "kind": ["click"] * len(users),
-            "value": pa.array([None] * len(users), pa.float64()),
+            "kind": [("like", "rating", "rating", "click")[item % 4] for item in items],
+            "value": pa.array([(None, 5.0, 2.0, None)[item % 4] for item in items], pa.float64()),
         }
     )
     late = np.flatnonzero(np.tile(np.arange(EVENTS), USERS) >= EVENTS - 4)
