@@ -76,7 +76,7 @@ class RankingSettings(BaseModel):
     attended_items: int = Field(
         20, ge=0, le=1_000, description="newest items of a history that a candidate is compared with; 0 = no attention"
     )
-    attention_dim: int = Field(8, ge=1, description="width of the target attention over them")
+    attention_dim: int = Field(16, ge=1, description="width of the target attention over them")
     conversions: tuple[ConversionName, ...] = Field(
         ("like", "purchase"),
         description="acts on chosen items that are predicted too, where the data have them; a JSON list",
