@@ -17,9 +17,9 @@ from models.content import content_vectors
 from models.dataset import TrainingData
 from models.neighbours import Neighbours
 from models.ranking import TrainedRanker
-from models.retrieval_training import TrainedRetrieval
 from models.spec import ModelSpec
 from models.start import Start, start_files
+from models.trained_retrieval import TrainedRetrieval
 
 _OPSET = 17
 

@@ -16,9 +16,9 @@ from models.inputs import gap_buckets
 from models.log import Log
 from models.neighbours import Neighbours
 from models.ranking_features import Recent, Shortlist, Sources, dense_features, feature_names, popularity_counts
-from models.retrieval_training import TrainedRetrieval
 from models.spec import ContentSpec
 from models.tables import GrowingTable
+from models.trained_retrieval import TrainedRetrieval
 
 _ASKS_AT_ONCE = 256
 _HOUR_MS, _MONTH_MS = 3_600_000, 30 * 86_400_000
@@ -101,8 +101,8 @@ def ranking_data(data: TrainingData, stage: FirstStage, settings: ModelSettings)
         dense=dense,
         group=group,
         recent=attended,
-        vectors=vectors[:-1],
-        cold=stage.retrieval.cold_vectors(content),
+        vectors=vectors[: len(data.items)],
+        cold=stage.retrieval.cold_vectors([item.item_id for item in data.items], content),
     )
 
 
