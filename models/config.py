@@ -9,6 +9,8 @@ from streaming.errors import FlywheelError
 
 StartFrom = Literal["auto", "champion", "scratch"]
 EmbeddingOptimizer = Literal["rowwise_adagrad", "adam"]
+ConversionName = Literal["like", "purchase"]
+"""What can be predicted of a chosen item: a like, or a rating that counts as one; a purchase."""
 
 
 class RetrievalSettings(BaseModel):
@@ -71,6 +73,20 @@ class RankingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hidden: int = Field(32, ge=1, description="width of the hidden layers")
+    cross_layers: int = Field(1, ge=1, le=10, description="cross layers (DCN-v2)")
+    attended_items: int = Field(
+        20, ge=0, le=1_000, description="newest items of a history that a candidate is compared with; 0 = no attention"
+    )
+    attention_dim: int = Field(16, ge=1, description="width of the target attention over them")
+    conversions: tuple[ConversionName, ...] = Field(
+        ("like", "purchase"),
+        description="acts on chosen items that are predicted too, where the data have them; a JSON list",
+    )
+    like_value: float = Field(4.0, description="least value of a rating that counts as a like")
+    conversion_weight: float = Field(0.2, gt=0, description="weight of a conversion's loss beside the choice's")
+    calibration_share: float = Field(
+        0.1, gt=0, lt=1, description="share of the newest labels that conversions are calibrated on, not trained on"
+    )
     embedding_dim: int = Field(4, ge=4, multiple_of=4, description="width of a hashed feature's embedding")
     buckets: int = Field(4_096, ge=2, description="rows of each hashed embedding table")
     epochs: int = Field(4, ge=1, description="passes over the training groups")

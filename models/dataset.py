@@ -108,6 +108,7 @@ def _log(interactions: pa.Table, vocabulary: Vocabulary) -> tuple[Log, dict[str,
         times=times[order],
         kinds=kind_codes(interactions["kind"].to_pylist())[order],
         starts=np.searchsorted(users[order], np.arange(len(codes) + 1)),
+        values=pc.fill_null(interactions["value"].cast(pa.float64()), np.nan).to_numpy()[order],
     )
     return log, codes
 

@@ -16,10 +16,10 @@ from models.artifact import RANKER, USER_TOWER, WEIGHTS, Parts
 from models.content import content_vectors
 from models.dataset import TrainingData
 from models.neighbours import Neighbours
-from models.ranking_training import TrainedRanker
-from models.retrieval_training import TrainedRetrieval
+from models.ranking import TrainedRanker
 from models.spec import ModelSpec
 from models.start import Start, start_files
+from models.trained_retrieval import TrainedRetrieval
 
 _OPSET = 17
 
@@ -60,6 +60,7 @@ def artifact_parts(fitted: Fitted, data: TrainingData) -> Parts:
         "retrieval.items": retrieval.table,
         **{f"retrieval.{name}": value for name, value in model.state_dict().items()},
         **{f"ranker.{name}": value for name, value in ranker.model.state_dict().items()},
+        "position.bias": ranker.positions,
     }
     return Parts(
         spec=fitted.spec,
@@ -84,11 +85,19 @@ def user_tower_onnx(retrieval: TrainedRetrieval) -> bytes:
 
 
 def ranker_onnx(ranker: TrainedRanker) -> bytes:
-    """Return the ranker: (dense float [n, features], embeddings float [n, width]) → score float [n]."""
-    dense = torch.zeros(2, ranker.model.mean.shape[0])
-    embeddings = torch.zeros(2, ranker.items.shape[1] + ranker.users.shape[1])
-    axes = {"dense": {0: "n"}, "embeddings": {0: "n"}, "score": {0: "n"}}
-    return _onnx(ranker.model, (dense, embeddings), ["dense", "embeddings"], ["score"], axes)
+    """Return the ranker: the inputs of `RankingModel.forward` by name → logits; queries and candidates vary in number.
+
+    Without target attention there are `dense` and `embeddings` alone.
+    """
+    spec = ranker.spec
+    inputs = {"dense": torch.zeros(2, 3, spec.features), "embeddings": torch.zeros(2, 3, spec.embeddings)}
+    axes = {name: {0: "queries", 1: "candidates"} for name in (*inputs, "logits")}
+    if spec.places:
+        inputs["items"] = torch.zeros(2, 3, spec.vectors)
+        inputs["history"] = torch.zeros(2, spec.places, spec.vectors)
+        inputs["present"] = torch.ones(2, spec.places, dtype=torch.bool)
+        axes |= {"items": axes["dense"], "history": {0: "queries"}, "present": {0: "queries"}}
+    return _onnx(ranker.model, tuple(inputs.values()), list(inputs), ["logits"], axes)
 
 
 def _onnx(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.checkpoints import Checkpoints, digest
-from models.config import ModelSettings
+from models.config import ModelSettings, RetrievalSettings
 from models.content import content_vectors, fit_content
 from models.covisits import fit_neighbours
 from models.dataset import TrainingData
@@ -23,12 +23,13 @@ from models.embedding_vocabulary import EmbeddingVocabulary, Usage, next_vocabul
 from models.export import Fitted
 from models.log import KINDS, Log
 from models.progress import Progress, Report
+from models.ranking_calibration import calibrated
 from models.ranking_dataset import FirstStage, ranking_data
 from models.ranking_features import feature_names
 from models.ranking_training import train_ranker
 from models.retrieval_training import RetrievalTrainer
 from models.sharding import limited_threads, process_group
-from models.spec import ContentSpec, Lineage, ModelSpec, RankingSpec, RetrievalSpec
+from models.spec import ContentSpec, Lineage, ModelSpec, NetworkSpec, RankingSpec, RetrievalSpec, TaskSpec
 from models.start import Parent, Start
 from models.warm_start import carried_content, carried_state
 
@@ -95,6 +96,7 @@ def _fit(
         queries = ranking_data(data, stage, settings)
     with timer.part("ranking") as report:
         ranker, ranker_losses = train_ranker(settings.ranking, data.items, queries, settings.seed, report)
+    conversions = calibrated(ranker, queries, settings.ranking.buckets)
     with timer.part("retrieval refit") as report:
         losses += trainer.train(
             data.log, settings.retrieval.refit_epochs, _REFIT_PEAK, report, saved and saved.part("refit")
@@ -102,12 +104,19 @@ def _fit(
     with timer.part("co-visits"):
         neighbours = fit_neighbours(data.log, len(data.items), settings.neighbours)
     return Fitted(
-        spec=_spec(data, settings, lineage, content),
+        spec=ModelSpec(
+            trained_until=data.until,
+            content=content,
+            retrieval=_retrieval_spec(settings.retrieval),
+            ranking=_ranking_spec(data, settings, feature_names(content), ranker.spec, conversions),
+            lineage=lineage,
+        ),
         neighbours=neighbours,
         retrieval=trainer.trained(),
         start=start,
         ranker=ranker,
         metrics=_metrics(data, losses, ranker_losses)
+        | queries.conversions.counts()
         | {"retrieval_norm_largest": float(trainer.trained().table.norm(dim=1).max())},
     )
 
@@ -131,24 +140,26 @@ def _name(vectors: NDArray[np.float32], parent: Parent | None, *logs: Log) -> st
     )
 
 
-def _spec(data: TrainingData, settings: ModelSettings, lineage: Lineage, content: ContentSpec) -> ModelSpec:
-    return ModelSpec(
-        trained_until=data.until,
-        content=content,
-        retrieval=RetrievalSpec(
-            length=settings.retrieval.length,
-            dim=settings.retrieval.dim,
-            kinds=KINDS,
-            input_scale=settings.retrieval.input_scale,
-        ),
-        ranking=RankingSpec(
-            features=feature_names(content),
-            history_length=settings.history_length,
-            buckets=settings.ranking.buckets,
-            embedding_dim=settings.ranking.embedding_dim,
-            mean_value=data.fill_value,
-        ),
-        lineage=lineage,
+def _retrieval_spec(settings: RetrievalSettings) -> RetrievalSpec:
+    return RetrievalSpec(length=settings.length, dim=settings.dim, kinds=KINDS, input_scale=settings.input_scale)
+
+
+def _ranking_spec(
+    data: TrainingData,
+    settings: ModelSettings,
+    features: tuple[str, ...],
+    network: NetworkSpec,
+    conversions: tuple[TaskSpec, ...],
+) -> RankingSpec:
+    return RankingSpec(
+        features=features,
+        history_length=settings.history_length,
+        buckets=settings.ranking.buckets,
+        embedding_dim=settings.ranking.embedding_dim,
+        mean_value=data.fill_value,
+        network=network,
+        conversions=conversions,
+        training_source=data.groups.source,
     )
 
 
@@ -158,6 +169,7 @@ def _metrics(data: TrainingData, retrieval: Sequence[float], ranker: Sequence[fl
         "users": len(data.log.starts) - 1,
         "items": len(data.items),
         "groups": len(data.groups),
+        "groups_shown": int(data.groups.shown.sum()),
         "retrieval_loss_first": retrieval[0],
         "retrieval_loss_last": retrieval[-1],
         "ranking_loss_first": ranker[0],

@@ -24,7 +24,8 @@ class Groups:
     """Labelled candidates of queries, padded to the widest group: [groups] and [groups, candidates] arrays.
 
     `users` are codes of the log, `times` are ms; of `rows` those where `present` is False are padding. `sampled` says
-    which candidates were drawn as negatives, of whom the loss must know how often they are drawn.
+    which candidates were drawn as negatives, of whom the loss must know how often they are drawn. `positions` says
+    where on a slate a candidate was shown, from 0, and is -1 where it was not shown.
     """
 
     users: NDArray[np.int64]
@@ -33,6 +34,7 @@ class Groups:
     present: NDArray[np.bool_]
     labels: NDArray[np.bool_]
     sampled: NDArray[np.bool_]
+    positions: NDArray[np.int64]
     interactions_total: NDArray[np.float32]
     mean_value: NDArray[np.float32]
     user_values: Sequence[UserValues]
@@ -40,6 +42,22 @@ class Groups:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    @property
+    def shown(self) -> NDArray[np.bool_]:
+        """Which groups are slates, bool [groups]; the others are unprompted acts beside sampled negatives."""
+        shown: NDArray[np.bool_] = np.any(self.positions >= 0, axis=1)
+        return shown
+
+    @property
+    def source(self) -> str:
+        """What the groups come from, in words."""
+        shown = int(self.shown.sum())
+        parts = {
+            "impressions with labels": shown,
+            "interactions with sampled negatives": len(self) - shown,
+        }
+        return " and ".join(f"{count} {name}" for name, count in parts.items() if count)
 
     def user_buckets(self, buckets: int) -> list[list[int]]:
         """Return the rows of the user table for each group's user."""
@@ -65,6 +83,7 @@ def groups_of(examples: pa.Table, vocabulary: Vocabulary, users: Mapping[str, in
         present=at.spread(np.ones(len(ids), dtype=np.bool_)),
         labels=at.spread(examples["label"].to_numpy() > 0),
         sampled=at.spread(pc.is_in(examples["sampling"], value_set=pa.array(_SAMPLED)).to_numpy()),
+        positions=at.spread(pc.fill_null(examples["position"].cast(pa.int64()), -1).to_numpy() + 1) - 1,
         interactions_total=at.spread(floats_of(examples["item_interactions_total"], 0.0)),
         mean_value=at.spread(floats_of(examples["item_mean_value"], fill_value)),
         user_values=[UserValues.of(row) for row in features],

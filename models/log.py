@@ -38,7 +38,8 @@ class Log:
     """Interactions in columns, int64[n] each, ordered by user, time and event id; the order within a user is theirs.
 
     `users` are codes 0 … users-1, `rows` item rows, `times` ms, `kinds` indices into KINDS. `starts`, int64[users + 1],
-    bounds each user's part. A guest's session counts as a user.
+    bounds each user's part. A guest's session counts as a user. `values`, float64[n], is NaN where an event has none;
+    without it no event has one.
     """
 
     users: NDArray[np.int64]
@@ -46,6 +47,7 @@ class Log:
     times: NDArray[np.int64]
     kinds: NDArray[np.int64]
     starts: NDArray[np.int64]
+    values: NDArray[np.float64] | None = None
 
     @property
     def wanted(self) -> NDArray[np.bool_]:
@@ -57,10 +59,17 @@ class Log:
         kept = self.times < time
         users = self.users[kept]
         starts = np.searchsorted(users, np.arange(len(self.starts)))
-        return Log(users, self.rows[kept], self.times[kept], self.kinds[kept], starts)
+        values = None if self.values is None else self.values[kept]
+        return Log(users, self.rows[kept], self.times[kept], self.kinds[kept], starts, values)
 
     def history(self, user: int, time: int, length: int) -> slice:
         """Return where the newest `length` interactions of a user before `time`, ms, lie."""
         first, last = self.starts[user], self.starts[user + 1]
         end = int(first + np.searchsorted(self.times[first:last], time))
         return slice(max(int(first), end - length), end)
+
+    def between(self, user: int, start: int, end: int) -> slice:
+        """Return where the interactions of a user from `start` up to, but not at, `end` (ms) lie."""
+        first, last = self.starts[user], self.starts[user + 1]
+        bounds = first + np.searchsorted(self.times[first:last], (start, end))
+        return slice(int(bounds[0]), int(bounds[1]))

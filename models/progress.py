@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from models.retrieval_training import TrainedRetrieval
+    from models.trained_retrieval import TrainedRetrieval
 
 Norms = Mapping[str, NDArray[np.float32]]
 

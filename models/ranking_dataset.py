@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from features.popularity import PopularityWindow
 from models.config import ModelSettings
 from models.content import content_vectors
+from models.conversions import Conversions, conversions_of
 from models.dataset import NotEnoughData, TrainingData
 from models.groups import Groups
 from models.inputs import gap_buckets
 from models.log import Log
 from models.neighbours import Neighbours
 from models.ranking_features import Recent, Shortlist, Sources, dense_features, feature_names, popularity_counts
-from models.retrieval_training import TrainedRetrieval
 from models.spec import ContentSpec
 from models.tables import GrowingTable
+from models.trained_retrieval import TrainedRetrieval
 
 _ASKS_AT_ONCE = 256
 _HOUR_MS, _MONTH_MS = 3_600_000, 30 * 86_400_000
@@ -34,11 +35,25 @@ class FirstStage:
 
 @dataclass(frozen=True)
 class RankingData:
-    """`dense` is float32 [queries, candidates, features], `group` int64 [queries] the index of each query's group."""
+    """`dense` is float32 [queries, candidates, features], `group` int64 [queries] the index of each query's group.
+
+    `recent`, int64 [queries, places], holds the rows that target attention reads, newest first, -1 where there are
+    none. `vectors` and `cold` are float32 [items, dim]: the items' vectors, and those by content alone.
+    """
 
     groups: Groups
+    conversions: Conversions
     dense: NDArray[np.float32]
     group: NDArray[np.int64]
+    recent: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    cold: NDArray[np.float32]
+
+    @property
+    def fresh(self) -> NDArray[np.int64]:
+        """The first query of each group that has one, whose history is that of the group's time."""
+        first: NDArray[np.int64] = np.unique(self.group, return_index=True)[1]
+        return first
 
 
 @dataclass(frozen=True)
@@ -60,12 +75,13 @@ def ranking_data(data: TrainingData, stage: FirstStage, settings: ModelSettings)
         raise NotEnoughData("no labelled example is of a user with a history: land more events before training")
     users = _user_vectors(data, stage, asks)
     popularity = _Popularity(data.log, len(data.items))
-    content = GrowingTable(content_vectors(stage.content, data.items))
-    sources = Sources(stage.content, content, stage.neighbours)
+    content = content_vectors(stage.content, data.items)
+    sources = Sources(stage.content, GrowingTable(content), stage.neighbours)
     shape = (len(asks), data.groups.rows.shape[1], len(feature_names(stage.content)))
     dense = np.zeros(shape, dtype=np.float32)
+    attended = np.full((len(asks), settings.ranking.attended_items), -1)
     vectors = stage.retrieval.vectors.numpy()
-    for features, ask, user in zip(dense, asks, users, strict=True):
+    for features, newest, ask, user in zip(dense, attended, asks, users, strict=True):
         groups, present = data.groups, data.groups.present[ask.group]
         time = int(groups.times[ask.group])
         rows = groups.rows[ask.group][present]
@@ -76,9 +92,20 @@ def ranking_data(data: TrainingData, stage: FirstStage, settings: ModelSettings)
             vectors[rows] @ user,
         )
         recent = _recent(data.log, ask.history, time)
+        read = recent.newest(len(newest))
+        newest[: len(read)] = read
         counts = popularity.before(time)
         features[present] = dense_features(sources, recent, groups.user_values[ask.group], items, counts)
-    return RankingData(data.groups, dense, np.array([ask.group for ask in asks], dtype=np.int64))
+    group = np.array([ask.group for ask in asks], dtype=np.int64)
+    return RankingData(
+        groups=data.groups,
+        conversions=conversions_of(data, np.isin(np.arange(len(data.groups)), group), settings.ranking),
+        dense=dense,
+        group=group,
+        recent=attended,
+        vectors=vectors[: len(data.items)],
+        cold=stage.retrieval.cold_vectors([item.item_id for item in data.items], content),
+    )
 
 
 def _asks(data: TrainingData, settings: ModelSettings) -> Iterator[_Ask]:

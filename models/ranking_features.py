@@ -70,6 +70,10 @@ class Recent:
     size: int
     gap_s: float
 
+    def newest(self, places: int) -> Rows:
+        """Return the rows of the newest items, newest first, at most `places` of them."""
+        return self.rows[::-1][:places]
+
 
 @dataclass(frozen=True)
 class UserValues:

@@ -1,81 +1,59 @@
 """Training of the ranker: listwise over labelled groups, hashed features in sharded EmbeddingBagCollections."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
+from torch.nn import functional
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 
 from models.config import RankingSettings
 from models.content import ItemContent
 from models.divergence import check_loss
-from models.groups import Groups
 from models.inputs import CATEGORY_TABLE, ITEM_TABLE, USER_TABLE, category_buckets, item_bucket
 from models.norms import row_norms
 from models.progress import Report, Step
-from models.ranking import RankingModel
+from models.ranking import PositionBias, RankingModel, TrainedRanker
+from models.ranking_batches import Batch, Batches
 from models.ranking_dataset import RankingData
-from models.sharding import Rates, Sharded, load_weights, own_part, total
+from models.sharding import Rates, Sharded, load_weights, total
+from models.spec import NetworkSpec
 
 _ABSENT = -1e9
 _FINAL_RATE = 0.05
-_FORGOTTEN = 0.15  # share of candidates trained without their item's own embedding, as new items are scored
-
-Bag = Sequence[int]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One process's part of a step: `dense` float [queries, candidates, features], the others [queries, candidates].
-
-    `corrections` is the log of how often a candidate is expected in a group, 0 where it is no sampled one. `weights`,
-    float [queries], sum to 1 over all processes' parts.
-    """
-
-    dense: Tensor
-    items: KeyedJaggedTensor
-    users: KeyedJaggedTensor
-    corrections: Tensor
-    present: Tensor
-    labels: Tensor
-    weights: Tensor
 
 
 class RankingTask(nn.Module):
-    """The ranker with its embedding tables and its loss: the log likelihood of the wanted among the candidates.
+    """The ranker with its embedding tables and its losses.
 
-    Sampled negatives stand for all others: their logits are corrected by how often they are drawn (logQ).
+    The choice's loss is the log likelihood of the wanted among the candidates. Sampled negatives stand for all others:
+    their logits are corrected by how often they are drawn (logQ). What a slate's positions add is learnt apart from the
+    network, which is served without. A conversion's loss is the cross-entropy over the chosen candidates.
     """
 
-    def __init__(self, settings: RankingSettings, features: int) -> None:
+    def __init__(self, settings: RankingSettings, spec: NetworkSpec) -> None:
         super().__init__()
+        self._conversion_weight = settings.conversion_weight
         self.item_bags = _bags(settings, (ITEM_TABLE, CATEGORY_TABLE))
         self.user_bags = _bags(settings, (USER_TABLE,))
-        self.model = RankingModel(features, 3 * settings.embedding_dim, settings.hidden)
+        self.model = RankingModel(spec)
+        self.position = PositionBias()
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the weighted sum of the losses, times the number of processes, which average gradients."""
-        queries, candidates, features = batch.dense.shape
-        items = self.item_bags(batch.items).values()
-        users = self.user_bags(batch.users).values().repeat_interleave(candidates, dim=0)
-        scores = self.model(batch.dense.reshape(-1, features), torch.cat((items, users), dim=-1))
-        logits = (scores.reshape(queries, candidates) - batch.corrections).masked_fill(~batch.present, _ABSENT)
-        wanted = batch.labels / batch.labels.sum(dim=1, keepdim=True)
-        losses = -(wanted * torch.log_softmax(logits, dim=1)).sum(dim=1)
+        queries, candidates, _ = batch.dense.shape
+        items = self.item_bags(batch.items).values().reshape(queries, candidates, -1)
+        users = self.user_bags(batch.users).values()[:, None].expand(-1, candidates, -1)
+        embeddings = torch.cat((items, users), dim=-1)
+        logits = self.model(batch.dense, embeddings, batch.vectors, batch.history, batch.attended)
+        losses = self._choice(logits[..., 0], batch) + self._conversion_weight * _conversions(logits[..., 1:], batch)
         return (losses * batch.weights).sum() * torch.distributed.get_world_size()
 
-
-@dataclass(frozen=True)
-class TrainedRanker:
-    """The servable network and its tables, float [buckets, dim] each; `items` is pooled, float [items, 2 * dim]."""
-
-    model: RankingModel
-    items: Tensor
-    categories: Tensor
-    users: Tensor
+    def _choice(self, logits: Tensor, batch: Batch) -> Tensor:
+        seen = logits + self.position(batch.positions) - batch.corrections
+        wanted = batch.labels / batch.labels.sum(dim=1, keepdim=True)
+        return -(wanted * torch.log_softmax(seen.masked_fill(~batch.present, _ABSENT), dim=1)).sum(dim=1)
 
 
 def train_ranker(
@@ -87,12 +65,12 @@ def train_ranker(
     """
     groups = data.groups
     torch.manual_seed(seed)
-    task = RankingTask(settings, data.dense.shape[2])
-    present = groups.present[data.group]
-    task.model.standardise(torch.from_numpy(data.dense[present]))
+    spec = network_spec(settings, data)
+    task = RankingTask(settings, spec)
+    task.model.standardise(torch.from_numpy(data.dense[groups.present[data.group]]))
     rates = Rates(settings.learning_rate, settings.embedding_learning_rate, settings.weight_decay)
     sharded = Sharded(task, nn.ModuleList((task.item_bags, task.user_bags)), rates)
-    batches = _Batches(settings, items, data)
+    batches = Batches(settings, items, data)
     rng = np.random.default_rng(seed)
     usable = np.flatnonzero(groups.labels[data.group].any(axis=1))
     count = max(1, len(usable) // settings.batch_size)
@@ -113,46 +91,27 @@ def train_ranker(
                 norms=row_norms(sharded.tables()) if ends_pass else {},
             )
         )
-    return _trained(settings, items, sharded.weights(), data.dense.shape[2]), losses
+    return _trained(settings, items, sharded.weights(), spec), losses
 
 
-class _Batches:
-    """Puts batches together."""
+def network_spec(settings: RankingSettings, data: RankingData) -> NetworkSpec:
+    """Return the network that fits the data."""
+    return NetworkSpec(
+        features=data.dense.shape[2],
+        embeddings=3 * settings.embedding_dim,
+        vectors=data.vectors.shape[1],
+        places=settings.attended_items,
+        attention=settings.attention_dim,
+        cross_layers=settings.cross_layers,
+        hidden=settings.hidden,
+        conversions=len(data.conversions.names),
+    )
 
-    def __init__(self, settings: RankingSettings, items: Sequence[ItemContent], data: RankingData) -> None:
-        groups = data.groups
-        self._groups, self._data = groups, data
-        self._item_bags = [item_bucket(item.item_id, settings.buckets) for item in items]
-        self._category_bags = [category_buckets(item.categories, settings.buckets) for item in items]
-        self._user_bags = groups.user_buckets(settings.buckets)
-        self._corrections = _corrections(groups, len(items))
-        self._weights = _query_weights(groups.users[data.group])
 
-    def batch(self, part: NDArray[np.int64], rng: np.random.Generator) -> Batch:
-        """Return this process's part of the queries `part`."""
-        groups = self._data.group[part]
-        forgotten = rng.random((len(part), self._groups.rows.shape[1])) < _FORGOTTEN
-        own = own_part(len(part))
-        weights = self._weights[part] / self._weights[part].sum()
-        mine = groups[own]
-        return Batch(
-            dense=torch.from_numpy(self._data.dense[part[own]]),
-            items=self._items(self._groups.rows[mine], forgotten[own]),
-            users=_jagged({USER_TABLE: [self._user_bags[group] for group in mine]}),
-            corrections=torch.from_numpy(self._corrections[mine]),
-            present=torch.from_numpy(self._groups.present[mine]),
-            labels=torch.from_numpy(self._groups.labels[mine]),
-            weights=torch.from_numpy(weights[own]).float(),
-        )
-
-    def _items(self, rows: NDArray[np.int64], forgotten: NDArray[np.bool_]) -> KeyedJaggedTensor:
-        flat, without = rows.ravel().tolist(), forgotten.ravel().tolist()
-        return _jagged(
-            {
-                ITEM_TABLE: [[] if gone else [self._item_bags[row]] for row, gone in zip(flat, without, strict=True)],
-                CATEGORY_TABLE: [self._category_bags[row] for row in flat],
-            }
-        )
+def _conversions(logits: Tensor, batch: Batch) -> Tensor:
+    """Return float [queries]: the mean cross-entropy of each task over a query's labels, summed over the tasks."""
+    losses = functional.binary_cross_entropy_with_logits(logits, batch.converted, reduction="none") * batch.trained
+    return (losses.sum(dim=1) / batch.trained.sum(dim=1).clamp(min=1)).sum(dim=1)
 
 
 def _bags(settings: RankingSettings, tables: Sequence[str]) -> EmbeddingBagCollection:
@@ -171,32 +130,10 @@ def _bags(settings: RankingSettings, tables: Sequence[str]) -> EmbeddingBagColle
     )
 
 
-def _jagged(bags: dict[str, list[Bag]]) -> KeyedJaggedTensor:
-    lengths = [len(bag) for column in bags.values() for bag in column]
-    values = [bucket for column in bags.values() for bag in column for bucket in bag]
-    return KeyedJaggedTensor.from_lengths_sync(
-        keys=list(bags), values=torch.tensor(values, dtype=torch.int64), lengths=torch.tensor(lengths)
-    )
-
-
-def _corrections(groups: Groups, items: int) -> NDArray[np.float32]:
-    """Return the log of the mean number of times that each sampled candidate is in a group, as the groups show it."""
-    drawn = np.bincount(groups.rows[groups.sampled], minlength=items) + 1.0
-    expected = np.log(drawn / max(len(groups), 1))[groups.rows]
-    return np.where(groups.sampled, expected, 0.0).astype(np.float32)
-
-
-def _query_weights(users: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return 1/sqrt(queries of the user): between every query and every user counting the same."""
-    _, index, counts = np.unique(users, return_inverse=True, return_counts=True)
-    weights: NDArray[np.float64] = 1.0 / np.sqrt(counts[index])
-    return weights
-
-
 def _trained(
-    settings: RankingSettings, items: Sequence[ItemContent], weights: dict[str, Tensor], features: int
+    settings: RankingSettings, items: Sequence[ItemContent], weights: dict[str, Tensor], spec: NetworkSpec
 ) -> TrainedRanker:
-    model = RankingModel(features, 3 * settings.embedding_dim, settings.hidden)
+    model = RankingModel(spec)
     load_weights(model, weights, "model.")
     model.eval()
     by_item = weights[f"item_bags.embedding_bags.{ITEM_TABLE}.weight"]
@@ -204,4 +141,5 @@ def _trained(
     own = by_item[torch.tensor([item_bucket(item.item_id, settings.buckets) for item in items])]
     pooled = torch.stack([categories[category_buckets(item.categories, settings.buckets)].sum(dim=0) for item in items])
     users = weights[f"user_bags.embedding_bags.{USER_TABLE}.weight"]
-    return TrainedRanker(model, torch.cat((own, pooled), dim=1), categories, users)
+    positions = weights["position.bias"] - weights["position.bias"][0]
+    return TrainedRanker(spec, model, torch.cat((own, pooled), dim=1), categories, users, positions)

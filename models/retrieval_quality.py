@@ -10,8 +10,8 @@ from models.heldout import Case
 from models.inputs import gap_buckets
 from models.log import KINDS
 from models.metrics import ndcg
-from models.retrieval_training import TrainedRetrieval
 from models.slices import Slice
+from models.trained_retrieval import TrainedRetrieval
 from models.vocabulary import Vocabulary
 
 _AT_ONCE = 256

@@ -21,6 +21,7 @@ from models.progress import Report, Step
 from models.retrieval import RetrievalModel, Shape
 from models.sharding import Rates, Sharded, load_weights, own_part, total
 from models.softmax import Choices, softmax_loss
+from models.trained_retrieval import TrainedRetrieval
 from models.trainer_state import TrainerState, forget_rows, put_state, take_state
 
 CATALOGUE, HISTORY = "catalogue", "history"
@@ -150,7 +151,7 @@ class RetrievalTrainer:
             )
         return run.losses
 
-    def trained(self) -> "TrainedRetrieval":
+    def trained(self) -> TrainedRetrieval:
         """Return the servable model as it is now."""
         weights = self._sharded.weights()
         model = RetrievalModel(Shape.of(self._settings), self._content.shape[1])
@@ -250,27 +251,6 @@ class RetrievalTrainer:
         drawn = np.bincount(targets, minlength=self._items)[chosen] / max(len(targets), 1)
         absent = len(targets) * np.log1p(-np.minimum(drawn, 0.999)) + len(uniform) * np.log1p(-1 / self._items)
         return chosen, np.log(-np.expm1(absent))
-
-
-@dataclass(frozen=True)
-class TrainedRetrieval:
-    """The servable model, its table float [rows, dim], and the vectors float [items + shared rows, dim].
-
-    The last vectors are the shared rows', for what is not in the catalogue.
-    """
-
-    model: RetrievalModel
-    table: Tensor
-    vectors: Tensor
-    length: int
-
-    def user_vectors(self, rows: Rows, kinds: Rows, gaps: Rows, last: Rows) -> NDArray[np.float32]:
-        """Return float32 [batch, dim] for histories int64 [batch, length], padded at the end, last place `last`."""
-        with torch.no_grad():
-            items = self.vectors[torch.from_numpy(rows)]
-            inputs = self.model.inputs(items, torch.from_numpy(kinds), torch.from_numpy(gaps))
-            vectors: NDArray[np.float32] = self.model.tower(inputs, torch.from_numpy(last)).numpy()
-        return vectors
 
 
 @dataclass(frozen=True)

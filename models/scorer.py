@@ -6,6 +6,7 @@ A scorer is made for one thread: items may be added between calls, not during on
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from features.history import History
 from features.popularity import PopularityWindow
 from models.artifact import Artifact, CorruptArtifact
+from models.combining import UnknownTask, combined
 from models.content import ItemContent, content_vectors
 from models.neighbours import Neighbours
 from models.ranking_features import (
@@ -27,13 +29,13 @@ from models.ranking_features import (
     feature_names,
     popularity_counts,
 )
-from models.served import ServedRanker, ServedRetrieval
+from models.served import ServedRanker, ServedRetrieval, Shown
 from models.spec import ModelSpec
 from models.tables import GrowingTable
 from models.vocabulary import ItemRow, Vocabulary
 from streaming.ids import ItemId
 
-__all__ = ["Candidates", "CorruptArtifact", "ItemContent", "Query", "Scorer"]
+__all__ = ["Candidates", "CorruptArtifact", "ItemContent", "Query", "Scorer", "UnknownTask"]
 
 Rows = NDArray[np.int64]
 Vector = NDArray[np.float32]
@@ -65,6 +67,7 @@ class _Reading:
     recent: Recent
 
 
+CLICK_ALONE: Mapping[str, float] = MappingProxyType({})
 NOTHING = Candidates(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
 
 
@@ -93,6 +96,11 @@ class Scorer:
         if artifact.spec.ranking.features != expected:
             raise CorruptArtifact(f"model {artifact.version} has other ranker inputs than this code: train it again")
         return cls(artifact)
+
+    @property
+    def conversions(self) -> tuple[str, ...]:
+        """The names of the tasks beside the choice."""
+        return tuple(task.name for task in self.spec.ranking.conversions)
 
     @property
     def size(self) -> int:
@@ -143,10 +151,13 @@ class Scorer:
         rows = np.concatenate((used, near[fresh]))[:k]
         return Candidates(rows, np.concatenate((1.0 + strength, nearness[fresh])).astype(np.float32)[:k])
 
-    def rank(self, query: Query, rows: Rows, popularity: PopularityWindow) -> Vector:
+    def rank(
+        self, query: Query, rows: Rows, popularity: PopularityWindow, weights: Mapping[str, float] = CLICK_ALONE
+    ) -> Vector:
         """Return a score for each of `rows`, int64[n]; higher is better, and scores of two calls do not compare.
 
-        Without a history it is the count of the last 30 days: there is nothing else to go by.
+        `weights` of the `conversions` are those of `models.combining.combined`; raises UnknownTask for any other.
+        Without a history the score is the count of the last 30 days: there is nothing else to go by.
         """
         if len(rows) == 0:
             return NOTHING.scores
@@ -154,14 +165,35 @@ class Scorer:
         read = self._read(query)
         if read.user is None:
             return counts[30][rows].astype(np.float32)
+        return combined(self._logits(read, read.user, rows, counts), self.spec.ranking.conversions, weights)
+
+    def probabilities(self, query: Query, rows: Rows, popularity: PopularityWindow) -> dict[str, Vector]:
+        """Return float32[n] for each of the `conversions`: its probability for a user who chooses the item.
+
+        Empty for a user without a history.
+        """
+        read = self._read(query)
+        if len(rows) == 0 or read.user is None:
+            return {}
+        counts = popularity_counts(popularity, query.as_of, len(self._vocabulary))
+        logits = self._logits(read, read.user, rows, counts)
+        return {
+            task.name: task.calibrator.apply(logits[:, number]).astype(np.float32)
+            for number, task in enumerate(self.spec.ranking.conversions, start=1)
+        }
+
+    def _logits(
+        self, read: _Reading, user: Vector, rows: Rows, counts: Mapping[int, NDArray[np.int64]]
+    ) -> NDArray[np.float32]:
+        """Return float32 [n, 1 + conversions]; `counts` is what `popularity_counts` returns."""
+        vectors = self._retrieval.vectors.take(rows)
         items = Shortlist(
-            rows,
-            self._ranking.interactions_total.take(rows),
-            self._ranking.mean_value.take(rows),
-            self._retrieval.vectors.take(rows) @ read.user,
+            rows, self._ranking.interactions_total.take(rows), self._ranking.mean_value.take(rows), vectors @ user
         )
-        dense = dense_features(self._sources, read.recent, UserValues.of(query.user_features), items, counts)
-        return self._ranking.score(dense, rows, query.user_features)
+        features = read.query.user_features
+        dense = dense_features(self._sources, read.recent, UserValues.of(features), items, counts)
+        history = self._retrieval.vectors.take(read.recent.newest(self.spec.ranking.network.places))
+        return self._ranking.logits(Shown(dense, rows, vectors, history), features)
 
     def _read(self, query: Query) -> _Reading:
         """Return what the query's history comes to; one request asks several times with the same object."""

@@ -9,9 +9,10 @@ from models.config import RetrievalSettings
 from models.inputs import gap_buckets
 from models.log import KINDS, Log
 from models.progress import Report
-from models.retrieval_training import RetrievalTrainer, TrainedRetrieval
+from models.retrieval_training import RetrievalTrainer
 from models.sequences import Sequences
 from models.sharding import limited_threads, process_group
+from models.trained_retrieval import TrainedRetrieval
 from streaming.events import Kind
 
 _KIND = KINDS.index(Kind.VIEW.value)

@@ -1,6 +1,7 @@
 """The two networks as they are served, each with the tables around it. Numpy, onnxruntime and faiss; no torch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
@@ -69,6 +70,20 @@ class ServedRetrieval:
         return order, cosines[order]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The candidates of one query as the ranker reads them: `dense` float32 [n, features], `rows` int64 [n].
+
+    `vectors`, float32 [n, dim], are the candidates' item vectors and `history`, float32 [events, dim], those of the
+    newest items of the history, newest first, at most as many as the network has places.
+    """
+
+    dense: NDArray[np.float32]
+    rows: Rows
+    vectors: NDArray[np.float32]
+    history: NDArray[np.float32]
+
+
 class ServedRanker:
     """The ranker with the tables around it."""
 
@@ -88,12 +103,22 @@ class ServedRanker:
         self.interactions_total.put(row, 0.0)
         self.mean_value.put(row, self._spec.mean_value)
 
-    def score(self, dense: NDArray[np.float32], rows: Rows, user_features: Mapping[str, float | str]) -> Vector:
-        """Return float32[rows]."""
+    def logits(self, shown: Shown, user_features: Mapping[str, float | str]) -> NDArray[np.float32]:
+        """Return float32 [n, 1 + conversions]: the logits of the choice and of each conversion."""
         user = _bag(self._users, user_buckets(user_features, self._spec.buckets))
-        embeddings = np.hstack((self._items.take(rows), np.tile(user, (len(rows), 1))))
-        scores: Vector = self._ranker.run(None, {"dense": dense, "embeddings": embeddings})[0]
-        return scores
+        embeddings = np.hstack((self._items.take(shown.rows), np.tile(user, (len(shown.rows), 1))))
+        inputs: dict[str, NDArray[np.generic]] = {"dense": shown.dense[None], "embeddings": embeddings[None]}
+        places = self._spec.network.places
+        if places:
+            history = np.zeros((places, shown.vectors.shape[1]), dtype=np.float32)
+            history[: len(shown.history)] = shown.history
+            inputs |= {
+                "items": shown.vectors[None],
+                "history": history[None],
+                "present": (np.arange(places) < len(shown.history))[None],
+            }
+        logits: NDArray[np.float32] = self._ranker.run(None, inputs)[0][0]
+        return logits
 
 
 def _bag(table: NDArray[np.float32], rows: list[int]) -> Vector:

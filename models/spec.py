@@ -4,7 +4,9 @@ from typing import Literal
 
 import msgspec
 
-FORMAT_VERSION = 2
+from models.calibration import Calibrator
+
+FORMAT_VERSION = 3
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -38,10 +40,36 @@ class RetrievalSpec(msgspec.Struct, frozen=True):
     input_scale: float = 1.0
 
 
-class RankingSpec(msgspec.Struct, frozen=True):
-    """The ranker's contract: the names of its dense inputs in order, and its hashed embedding tables.
+class NetworkSpec(msgspec.Struct, frozen=True):
+    """The ranker's network: the widths of what it reads, and its layers.
 
-    `mean_value` stands for the mean value of an item whose interactions had none.
+    `places` is how many of a history's newest items a candidate is compared with, 0 = without target attention.
+    """
+
+    features: int
+    embeddings: int
+    vectors: int
+    places: int
+    attention: int
+    cross_layers: int
+    hidden: int
+    conversions: int
+
+
+class TaskSpec(msgspec.Struct, frozen=True):
+    """An output of the ranker's network and how its logit becomes a probability."""
+
+    name: str
+    calibrator: Calibrator
+
+
+class RankingSpec(msgspec.Struct, frozen=True):
+    """The ranker's contract: the names of its dense inputs in order, its hashed embedding tables, its outputs.
+
+    `mean_value` stands for the mean value of an item whose interactions had none. The first output is the choice, whose
+    logit orders candidates and is no probability; `conversions` names the others: their probability is that of such an
+    act once the user has chosen the item. Logits are those of an item shown at `position`, 0 = the top.
+    `training_source` says in words what the ranker was trained on.
     """
 
     features: tuple[str, ...]
@@ -49,6 +77,10 @@ class RankingSpec(msgspec.Struct, frozen=True):
     buckets: int
     embedding_dim: int
     mean_value: float
+    network: NetworkSpec
+    conversions: tuple[TaskSpec, ...]
+    training_source: str
+    position: Literal[0] = 0
 
 
 class Lineage(msgspec.Struct, frozen=True):

@@ -1,8 +1,11 @@
 """Settings of the HTTP services."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from models.config import ConversionName
 
 
 class ServingSettings(BaseModel):
@@ -26,5 +29,8 @@ class ServingSettings(BaseModel):
     event_max_age_hours: int = Field(24 * 7, ge=1, description="oldest happened_at that the collector accepts")
     event_max_ahead_seconds: int = Field(300, ge=0, description="how far ahead of our clock happened_at may be")
 
+    task_weights: dict[ConversionName, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        {}, description='weights of conversions in the score beside the click, as JSON such as {"purchase": 0.5}'
+    )
     champion_poll_seconds: float = Field(10.0, gt=0, description="how often the champion is looked up")
     evaluation_ttl_seconds: int = Field(1_800, ge=1, description="an evaluation that is not used is dropped after this")

@@ -6,7 +6,7 @@ with every real part is `tests/integration`.
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -81,6 +81,8 @@ class MemoryStore:
 class CountingScorer:
     """A model that counts what follows what."""
 
+    conversions = ()
+
     def __init__(self, log: MemoryLog, version: str) -> None:
         self.version, self.trained_until = version, NOW
         self._vocabulary = Vocabulary(ITEMS)
@@ -108,7 +110,9 @@ class CountingScorer:
 
     co_visited = retrieve
 
-    def rank(self, query: Query, rows: np.ndarray, popularity: PopularityWindow) -> np.ndarray:
+    def rank(
+        self, query: Query, rows: np.ndarray, popularity: PopularityWindow, weights: Mapping[str, float]
+    ) -> np.ndarray:
         return self._after(query)[rows]
 
     def _after(self, query: Query) -> np.ndarray:

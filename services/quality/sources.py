@@ -128,7 +128,7 @@ def _ask(live: Live, query: Query, part: Slice, question: Asked, rows: Rows) -> 
         return np.append(table[targets], np.full(question.missing, np.inf))
 
     candidates = gather(live, need, surface.quotas, K)
-    scores = score_rows(live, query, candidates.rows)
+    scores = score_rows(live, query, candidates.rows, surface.weights)
     order = candidates.rows[np.argsort(-scores, kind="stable")]
     retrieved = allowed.among(sequence(live, need, K + allowed.barred))
     named = {name: allowed.among(source(live, need, DEEP + allowed.barred))[:DEEP] for name, source in SOURCES.items()}

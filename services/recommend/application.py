@@ -1,6 +1,6 @@
 """The recommender's routes: each turns a body into a question and its result into an answer."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from services.metrics import HttpMetrics, ImpressionMetrics, RecommendMetrics
 from services.recommend.evaluation import Evaluation, Evaluations, Step, StoreAway, TooMany
 from services.recommend.pipeline import CHAMPION, Ask, Asker, Pipeline
 from services.recommend.similar import Like, Similar
-from services.recommend.surfaces import BUILT_IN, Surface
+from services.recommend.surfaces import Surface
 from services.recommend.upkeep import Upkeep
 from services.settings_serving import ServingSettings
 from streaming.events import SlateItem
@@ -28,6 +28,7 @@ class Parts:
     """What the routes ask, and where times (ms UTC) and random hexadecimal ids of 32 digits come from."""
 
     pipeline: Pipeline
+    surfaces: Mapping[str, Surface]
     similar: Callable[[Like], Awaitable[Similar | None]]
     evaluations: Evaluations
     upkeep: Upkeep
@@ -105,7 +106,7 @@ class Recommender:
         body: schemas.RecommendRequest = call.body
         now, request_id = self._parts.now(), RequestId(self._parts.new_id())
         asker = _asker(body, now, self._parts.new_id)
-        surface = _surface(body.surface)
+        surface = self._surface(body.surface)
         ask = Ask(
             n=body.n,
             surface=surface,
@@ -193,6 +194,12 @@ class Recommender:
             raise ProblemError(problem(404, "no-such-evaluation", "There is no such evaluation, or it was dropped."))
         return evaluation
 
+    def _surface(self, name: str) -> Surface:
+        surface = self._parts.surfaces.get(name)
+        if surface is None:
+            raise invalid([FieldError("surface", f"must be one of {', '.join(sorted(self._parts.surfaces))}")])
+        return surface
+
 
 def _fed(event: schemas.EvaluationEvent, evaluation: Evaluation) -> HistoryEvent:
     return HistoryEvent(event.happened_at, evaluation.next_event_id(), ItemId(event.item_id), event.kind, event.value)
@@ -237,13 +244,6 @@ def _asker(body: schemas.RecommendRequest, now: int, new_id: Callable[[], str]) 
         None if session_id is None else SessionId(session_id),
         events,
     )
-
-
-def _surface(name: str) -> Surface:
-    surface = BUILT_IN.get(name)
-    if surface is None:
-        raise invalid([FieldError("surface", f"must be one of {', '.join(sorted(BUILT_IN))}")])
-    return surface
 
 
 def _seed(request_id: RequestId) -> int:

@@ -16,7 +16,7 @@ from services.recommend.engine import Engine
 from services.recommend.live import Live
 from services.recommend.pipeline import Ask, Slate, Stopwatch, choose
 from services.recommend.state import State, UserStates
-from services.recommend.surfaces import BUILT_IN, HOME
+from services.recommend.surfaces import Surface
 from streaming.errors import FlywheelError
 from streaming.ids import EventId, UserId
 
@@ -43,10 +43,11 @@ class Step:
 
 
 class Evaluation:
-    """One evaluation's overlay."""
+    """One evaluation's overlay; slates are those of `surface`."""
 
-    def __init__(self, live: Live, history_length: int, clock: Callable[[], float]) -> None:
+    def __init__(self, live: Live, surface: Surface, history_length: int, clock: Callable[[], float]) -> None:
         self._live = live.forked()
+        self._surface = surface
         self._history_length = history_length
         self._clock = clock
         self.states: dict[UserId, State] = {}
@@ -70,7 +71,7 @@ class Evaluation:
 
     def _answer(self, step: Step) -> Slate:
         state = self.states[step.user_id]
-        ask = Ask(n=step.n, surface=BUILT_IN[HOME], as_of=step.as_of, seed=None)
+        ask = Ask(n=step.n, surface=self._surface, as_of=step.as_of, seed=None)
         slate = choose(self._live, ask, state.before(step.as_of), Stopwatch(self._clock))
         if step.then:
             self.states[step.user_id] = state.with_events(step.then, self._history_length)
@@ -90,8 +91,11 @@ class Evaluation:
 class Evaluations:
     """The evaluations under way. One that is not used for a while is dropped."""
 
-    def __init__(self, engine: Engine, states: UserStates, ttl_s: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, engine: Engine, states: UserStates, surface: Surface, ttl_s: float, clock: Callable[[], float]
+    ) -> None:
         self._engine = engine
+        self._surface = surface
         self._states = states
         self._ttl_s = ttl_s
         self._clock = clock
@@ -104,7 +108,7 @@ class Evaluations:
         if len(self._open) >= _MOST:
             raise TooMany(f"{_MOST} evaluations are under way: end one, or wait until one is dropped")
         self._open[evaluation_id] = await self._engine.compute(
-            lambda live: Evaluation(live, self._states.history_length, self._clock)
+            lambda live: Evaluation(live, self._surface, self._states.history_length, self._clock)
         )
 
     def get(self, evaluation_id: str) -> Evaluation | None:

@@ -26,6 +26,7 @@ from streaming.events import Impression, LoggedState, SlateItem
 from streaming.ids import ItemId, RequestId, SessionId, UserId
 
 NO_MODEL = "no_model"
+NO_TASK = "no_task"  # a weight names a conversion that the model does not predict
 CHAMPION = "champion"
 PRODUCER = "recommender"
 
@@ -147,21 +148,32 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     watch.lap("filters")
     candidates = gather(live, Need(query, allowed, ask.categories), ask.surface.quotas, ask.n)
     watch.lap("candidates")
-    scores = score_rows(live, query, candidates.rows)
+    scores = score_rows(live, query, candidates.rows, ask.surface.weights)
     watch.lap("ranking")
     items = _slate(live, ask, candidates, scores)
     watch.lap("slate")
     missing = [NO_MODEL] if live.scorer is None else []
+    if live.scorer is not None and len(_predicted(live, ask.surface.weights)) < len(ask.surface.weights):
+        missing.append(NO_TASK)
     if not state.history.events:
         missing.append(NO_HISTORY)
     return Slate(items, (*state.fallbacks, *missing), live.model_version, dict(candidates.counts()))
 
 
-def score_rows(live: Live, query: Query, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return what orders candidates, float32[rows]: the model's scores, or without one how used they were lately."""
+def _predicted(live: Live, weights: Mapping[str, float]) -> Mapping[str, float]:
+    """Return the weights of what the loaded model predicts."""
+    predicted = () if live.scorer is None else live.scorer.conversions
+    return {name: weight for name, weight in weights.items() if name in predicted}
+
+
+def score_rows(live: Live, query: Query, rows: NDArray[np.int64], weights: Mapping[str, float]) -> NDArray[np.float32]:
+    """Return what orders candidates, float32[rows]: the model's scores, or without one how used they were lately.
+
+    The `weights` of conversions that the loaded model does not predict count for nothing.
+    """
     if live.scorer is None or len(rows) == 0:
         return usage(live, rows, query.as_of, 30).astype(np.float32)
-    return live.scorer.rank(query, rows, live.popularity)
+    return live.scorer.rank(query, rows, live.popularity, _predicted(live, weights))
 
 
 def _slate(live: Live, ask: Ask, candidates: Candidates, scores: NDArray[np.float32]) -> list[SlateItem]:

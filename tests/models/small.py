@@ -20,7 +20,7 @@ SETTINGS = ModelSettings(
     retrieval=RetrievalSettings(
         length=LENGTH, dim=8, heads=2, epochs=2, refit_epochs=1, batch_size=8, dropout=0.0, input_scale=1.5
     ),
-    ranking=RankingSettings(buckets=32, epochs=1, batch_size=8),
+    ranking=RankingSettings(buckets=32, epochs=1, batch_size=8, attended_items=LENGTH),
 )
 
 
@@ -30,7 +30,10 @@ def data() -> TrainingData:
 
 
 def tables() -> Tables:
-    """Users who walk through the items in order from a random start, so that there is something to learn."""
+    """Users who walk through the items in order from a random start, so that there is something to learn.
+
+    They like the items of two categories in four: one of them by a like, the other by a rating; they rate a third low.
+    """
     rng = np.random.default_rng(SEED)
     users = np.repeat(np.arange(USERS), EVENTS)
     items = (np.repeat(rng.integers(0, ITEMS, USERS), EVENTS) + np.tile(np.arange(EVENTS), USERS)) % ITEMS
@@ -43,8 +46,8 @@ def tables() -> Tables:
             "session_id": pa.array([None] * len(users), pa.string()),
             "surface": pa.array([None] * len(users), pa.string()),
             "item_id": [f"i{item}" for item in items],
-            "kind": ["click"] * len(users),
-            "value": pa.array([None] * len(users), pa.float64()),
+            "kind": [("like", "rating", "rating", "click")[item % 4] for item in items],
+            "value": pa.array([(None, 5.0, 2.0, None)[item % 4] for item in items], pa.float64()),
         }
     )
     late = np.flatnonzero(np.tile(np.arange(EVENTS), USERS) >= EVENTS - 4)
@@ -63,6 +66,7 @@ def tables() -> Tables:
             "item_id": [f"i{number}" for number in item],
             "label": list(label),
             "sampling": ["positive" if wanted else "uniform" for wanted in label],
+            "position": pa.array([None] * count, pa.int32()),
             "interactions_total": [10.0] * count,
             "mean_value": pa.array([None] * count, pa.float64()),
             "attributes": ["{}"] * count,

@@ -67,6 +67,16 @@ def test_loading_and_scoring_import_neither_torch_nor_feast_nor_spark(artifact: 
     assert done.stdout.strip() == "[]"
 
 
+def test_the_exact_ranker_needs_torch_without_torchrec(artifact: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from models.artifact import Artifact; "
+        "from models.exact import exact_ranker; exact_ranker(Artifact.open(Path(sys.argv[1]))); "
+        "print(sorted({'torch', 'torchrec', 'pyspark'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(artifact)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['torch']"
+
+
 def test_an_item_added_later_gets_a_row_after_the_trained_ones_and_similar_items(scorer: Scorer) -> None:
     trained = scorer.size
     row = scorer.add_item(ItemContent(ItemId("fresh"), "Fresh", ["c1"], {"year": 1999.0}))

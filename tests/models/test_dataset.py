@@ -39,6 +39,7 @@ def example(group: str, user: str, item: str, at: int, sampling: str) -> dict[st
         "event_timestamp": at,
         "label": int(sampling == "positive"),
         "sampling": sampling,
+        "position": None,
         "interactions_total": 2,
         "mean_value": 4.5,
         "attributes": '{"job": "nurse"}',

@@ -1,16 +1,24 @@
 """What is served computes what was trained: ONNX against torch, alone and among batch-mates, for every length."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import small
 import torch
 from small import ITEMS, LENGTH, NOW
 
 from features.history import History, HistoryEvent
 from features.popularity import PopularityWindow
+from models.artifact import Artifact
+from models.content import ItemContent
+from models.exact import exact_ranker
 from models.export import Fitted
-from models.inputs import gap_buckets
+from models.inputs import category_buckets, gap_buckets, user_buckets
 from models.log import KINDS
 from models.scorer import Query, Scorer
+from models.served import ServedRanker, Shown
+from models.vocabulary import ItemRow
 from streaming.events import Kind
 from streaming.ids import EventId, ItemId
 
@@ -60,6 +68,58 @@ def test_retrieval_scores_are_those_of_torch(
     assert np.abs(found.scores - exact[found.rows]).max() < 1e-4
     kth_best = np.sort(exact)[::-1][len(found.rows) - 1]
     assert (exact[found.rows] >= kth_best - 1e-4).all()  # the same items, but for swaps within the tolerance
+
+
+@pytest.mark.parametrize("batch", [1, 2, 33])
+@pytest.mark.parametrize("length", [0, 1, 2, LENGTH - 1, LENGTH])
+def test_every_task_of_the_ranker_is_that_of_torch(fitted: Fitted, artifact: Path, length: int, batch: int) -> None:
+    """The network reads at most LENGTH places; what a longer history comes to is tested with the scorer."""
+    served, exact = ServedRanker(opened := Artifact.open(artifact)), exact_ranker(opened)
+    rng, spec = np.random.default_rng(small.SEED), fitted.spec.ranking.network
+    rows = rng.integers(0, ITEMS, (batch, ITEMS))
+    dense = rng.normal(size=(batch, ITEMS, spec.features)).astype(np.float32)
+    vectors = fitted.retrieval.vectors.numpy()
+    places = rng.integers(0, ITEMS, (batch, LENGTH))  # those of the batch-mates are all real
+    attributes = {"attributes": '{"job": "nurse", "age": 31}'}
+    found = served.logits(Shown(dense[0], rows[0], vectors[rows[0]], vectors[places[0, :length]]), attributes)
+    present = np.arange(LENGTH) < np.array([length] + [LENGTH] * (batch - 1))[:, None]
+    bags = [user_buckets(attributes, fitted.spec.ranking.buckets)] + [[1]] * (batch - 1)
+    with torch.no_grad():
+        expected = exact(
+            torch.from_numpy(dense),
+            fitted.ranker.embeddings(torch.from_numpy(rows), bags),
+            torch.from_numpy(vectors[rows]),
+            torch.from_numpy(vectors[places]),
+            torch.from_numpy(present),
+        )
+    assert found.shape == (ITEMS, 1 + len(fitted.spec.ranking.conversions)) == (ITEMS, 2)
+    np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, LENGTH, LENGTH + 1])
+def test_only_the_newest_known_items_are_attended(scorer: Scorer, length: int) -> None:
+    """Two histories that differ before the newest LENGTH items alone are told apart by the dense features alone."""
+    read = scorer._read(Query(history(length, unknown=True), {}, NOW + 60_000)).recent.newest(LENGTH)
+    names = [f"i{(3 * number) % ITEMS}" for number in range(1, length)]  # the first one is unknown
+    assert [scorer.item_id(row) for row in read.tolist()] == names[::-1][:LENGTH]
+
+
+def test_a_history_of_unknown_items_is_ranked_by_finite_scores(scorer: Scorer) -> None:
+    query = Query(clicks([ItemId("never"), ItemId("seen")]), {}, NOW + 60_000)
+    assert np.isfinite(scorer.rank(query, np.arange(ITEMS), PopularityWindow(scorer.size), {"like": 1.0})).all()
+
+
+def test_an_item_and_categories_that_training_never_saw_have_the_rows_that_training_would_have_read(
+    fitted: Fitted, artifact: Path
+) -> None:
+    """The trainer trains a share of the candidates with an empty bag of the item table, which is what is served."""
+    served = ServedRanker(Artifact.open(artifact))
+    served.put(ItemRow(ITEMS), ItemContent(ItemId("fresh"), categories=["c1", "never seen"]))
+    buckets, dim = fitted.spec.ranking.buckets, fitted.spec.ranking.embedding_dim
+    bags = category_buckets(["c1", "never seen"], buckets)
+    assert len(bags) == 2
+    expected = np.concatenate((np.zeros(dim), fitted.ranker.categories[bags].sum(dim=0).numpy()))
+    np.testing.assert_allclose(served._items.take(np.array([ITEMS]))[0], expected, atol=1e-6)
 
 
 def test_an_empty_history_never_reaches_the_tower(scorer: Scorer) -> None:

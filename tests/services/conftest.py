@@ -203,6 +203,7 @@ def _examples(world: World, stamp: pa.DataType) -> pa.Table:
             "item_id": item,
             "label": label,
             "sampling": sampling,
+            "position": pa.array([None] * len(rows), pa.int32()),
             "interactions_total": [float(EVENTS)] * len(rows),
             "mean_value": [3.0] * len(rows),
             "attributes": ["{}"] * len(rows),
