@@ -157,7 +157,8 @@ def _cut(study: Study, settings: ModelSettings, where: Space, search: Search) ->
 def _fixed(settings: ModelSettings, where: Space) -> dict[str, Any]:
     """Return by place the settings that training depends on and that are not searched."""
     sections = {"retrieval": settings.retrieval, "ranking": settings.ranking, "vocabulary": settings.vocabulary}
-    values = {f"{key}.{name}": value for key, part in sections.items() for name, value in part.model_dump(mode="json").items()}
+    dumped = {key: part.model_dump(mode="json") for key, part in sections.items()}
+    values = {f"{key}.{name}": value for key, part in dumped.items() for name, value in part.items()}
     values |= settings.model_dump(include={"seed", "threads", "neighbours", "history_length"})
     return {place: value for place, value in values.items() if place not in where}
 
