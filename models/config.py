@@ -74,11 +74,9 @@ class TextSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    enabled: bool = Field(
-        False, description="read titles and texts in training; needs the extra `text`"
-    )
+    enabled: bool = Field(False, description="read titles and texts in training; needs the extra `text`")
     width: int = Field(32, ge=1, le=384, description="principal directions that are kept of a text vector")
-    cache: str | None = Field(None, description="file of the texts that are already encoded; unset = in home")
+    cache: str | None = Field(None, description="folder of the texts that are already encoded; unset = in home")
 
 
 class RankingSettings(BaseModel):
@@ -152,15 +150,24 @@ class ModelSettings(BaseModel):
             "checkpoints": self.checkpoints or str((home / "checkpoints").absolute()),
             "tensorboard": self.tensorboard or str((home / "tensorboard").absolute()),
             "studies": self.studies or str((home / "studies.sqlite").absolute()),
-            "text": self.text.model_copy(
-                update={"cache": self.text.cache or str((home / "texts.safetensors").absolute())}
-            ),
+            "text": self.text.model_copy(update={"cache": self.text.cache or str((home / "texts").absolute())}),
         }
         return self.model_copy(update=places)
 
 
+class TextsMissing(FlywheelError):
+    """Nobody said where encoded texts are kept."""
+
+
 class ArtifactsMissing(FlywheelError):
     """Nobody said where the model registry is."""
+
+
+def texts_file(text: TextSettings, namespace: str) -> Path:
+    """Return the namespace's file of encoded texts; raises TextsMissing when the composition root left it open."""
+    if text.cache is None:
+        raise TextsMissing("model.text.cache is not set: set FLYWHEEL_MODEL__TEXT__CACHE or give a home folder")
+    return Path(text.cache) / f"{namespace}.safetensors"
 
 
 def artifacts_url(model: ModelSettings) -> str:

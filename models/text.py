@@ -71,5 +71,5 @@ def _stacked(vectors: Sequence[Vector | None], width: int) -> Vector:
     for vector in vectors:
         if vector is None or vector.shape != (width,):
             found = None if vector is None else vector.shape
-            raise OtherTextVectors(f"a text vector has shape {found}, the model reads ({width},): encode the items again")
+            raise OtherTextVectors(f"a text vector has shape {found}, the model reads ({width},): encode it again")
     return np.array(vectors, dtype=np.float32)

@@ -118,9 +118,7 @@ def _scored(
     return scores(model, part.log, asked)
 
 
-def _nearest(
-    part: Split, content: NDArray[np.float32], asked: Sequence[Question]
-) -> Iterator[NDArray[np.float32]]:
+def _nearest(part: Split, content: NDArray[np.float32], asked: Sequence[Question]) -> Iterator[NDArray[np.float32]]:
     """Score by the cosine to the mean content of the last ten items."""
     lengths = np.linalg.norm(content, axis=1, keepdims=True)
     unit = content / np.maximum(lengths, 1e-9)

@@ -49,7 +49,7 @@ class Question:
 
 
 def split(data: DataSet, cut: float, end: float, held_back: float, seed: int) -> Split:
-    """Cut the events at the shares `cut` and `end`; a random share `held_back` of the items comes after the cut only."""
+    """Cut the events at the shares `cut` and `end`; a random share `held_back` of the items comes only after `cut`."""
     events = [data.interactions[int(len(data.interactions) * share) - 1].time // 1000 * 1000 for share in (cut, end)]
     rng = np.random.default_rng(seed)
     names = in_natural_order(item.item_id for item in data.items)
