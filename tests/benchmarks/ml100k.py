@@ -4,13 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from models.config import RetrievalSettings
 from models.content import ItemContent
 from models.inputs import gap_buckets
 from models.log import KINDS, Log
-from models.retrieval_training import TrainedRetrieval
+from models.metrics import ndcg
+from models.retrieval_training import RetrievalTrainer, TrainedRetrieval
+from models.sharding import limited_threads, process_group
 from models.vocabulary import in_natural_order
 from streaming.dataset import DataSet
 
@@ -36,6 +40,14 @@ class Split:
     def training(self) -> Log:
         """What happened before the cut."""
         return self.log.before(self.cut)
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content vectors of all items, float32[items, width]; the last `text_width` columns are text."""
+
+    vectors: NDArray[np.float32]
+    text_width: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,13 +108,16 @@ def questions(part: Split, first_target: int = 0) -> list[Question]:
     return asked
 
 
-def served(trained: TrainedRetrieval, content: NDArray[np.float32]) -> TrainedRetrieval:
-    """Return the model with a vector for each row of `content`, made as the server makes those of unknown items."""
-    known = len(trained.vectors) - 1
+def trained(part: Split, content: Content, settings: RetrievalSettings, seed: int) -> TrainedRetrieval:
+    """Train on what came before the cut; new items get their vectors as the server makes them, from their content."""
+    with process_group(), limited_threads(1):
+        trainer = RetrievalTrainer(settings, content.vectors[: part.known], seed, content.text_width)
+        trainer.train(part.training, settings.epochs, 1.0, lambda _share: None)
+        model = trainer.trained()
+    known, unknown = model.vectors[:-1], model.vectors[-1:]
     with torch.no_grad():
-        unknown = trained.vectors[-1:]
-        new = unknown + trained.model.content(torch.from_numpy(content[known:]))
-    return replace(trained, vectors=torch.cat((trained.vectors[:known], new, unknown)))
+        new = unknown + model.model.content(torch.from_numpy(content.vectors[part.known :]))
+    return replace(model, vectors=torch.cat((known, new, unknown)))
 
 
 def scores(model: TrainedRetrieval, log: Log, asked: Sequence[Question]) -> Iterator[NDArray[np.float32]]:
@@ -114,6 +129,16 @@ def scores(model: TrainedRetrieval, log: Log, asked: Sequence[Question]) -> Iter
             scored = vectors @ user
             scored[log.rows[question.history]] = np.nan
             yield scored
+
+
+def gain(scored: NDArray[np.float32], question: Question) -> float:
+    """Return NDCG@10 of the targets in the order of the scores."""
+    return ndcg(np.argsort(-scored, kind="stable")[:10].tolist(), question.targets.tolist(), 10)
+
+
+def by_user(asked: Sequence[Question], figures: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean of each column over the questions of each user, a row for each."""
+    return figures.groupby(pd.Index([question.user for question in asked], name="user")).mean()
 
 
 def _users(model: TrainedRetrieval, log: Log, asked: Sequence[Question]) -> NDArray[np.float32]:
