@@ -2,7 +2,8 @@
 
 X. Xie et al., Contrastive learning for sequential recommendation, ICDE 2022 (crop, mask, reorder); Z. Liu et al.,
 Contrastive self-supervised sequential recommendation with robust augmentation, 2021 (substitute). There they make views
-for a contrastive loss; here they are inputs of the next-item loss.
+for a contrastive loss; here they are inputs of the next-item loss, where a mask adds to `unknown_share`, a crop leaves
+out targets with their events, and reordering asks for nothing within the span.
 """
 
 from dataclasses import dataclass
