@@ -53,7 +53,7 @@ def carried_state(
 ) -> TrainerState:
     """Return the fresh state with everything put in its place that the parent knows; the parent must fit.
 
-    Rows that stay with their items come with their optimiser's sums, content weights with their categories, numbers and text.
+    Rows that stay with their items come with their optimiser's sums, content weights with what they are of.
     """
     old = parent.start
     state = TrainerState({name: value.clone() for name, value in fresh.weights.items()}, fresh.sums.clone())

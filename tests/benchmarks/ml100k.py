@@ -111,7 +111,7 @@ def questions(part: Split, first_target: int = 0) -> list[Question]:
 def trained(part: Split, content: Content, settings: RetrievalSettings, seed: int) -> TrainedRetrieval:
     """Train on what came before the cut; new items get their vectors as the server makes them, from their content."""
     with process_group(), limited_threads(1):
-        trainer = RetrievalTrainer(settings, content.vectors[: part.known], seed, content.text_width)
+        trainer = RetrievalTrainer(settings, content.vectors[: part.known], seed, text_width=content.text_width)
         trainer.train(part.training, settings.epochs, 1.0, lambda _share: None)
         model = trainer.trained()
     known, unknown = model.vectors[:-1], model.vectors[-1:]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small
+import torch
 
 from features.config import LakeSettings
 from features.history import History, HistoryEvent
@@ -23,8 +24,11 @@ from models.retrieval_training import RetrievalTrainer
 from models.scorer import Query, Scorer
 from models.sharding import limited_threads, process_group
 from models.spec import Lineage
+from models.start import Parent, read_parent
 from models.text import NoText
 from models.text_encoder import MiniLm, TextExtraMissing
+from models.trainer_state import TrainerState
+from models.warm_start import carried_content, carried_state
 from streaming.events import Kind
 from streaming.ids import EventId, ItemId
 from streaming.namespace import Namespace
@@ -33,6 +37,7 @@ WIDE, WIDTH = 6, 3
 SETTINGS = small.SETTINGS.model_copy(
     update={"text": small.SETTINGS.text.model_copy(update={"enabled": True, "width": WIDTH})}
 )
+CONTENT = "model.content.weight"
 WITHOUT = 5  # items of the small world that have no text
 
 
@@ -78,7 +83,7 @@ def test_the_artifact_holds_its_items_text_and_what_new_ones_need(folder: Path, 
 
 
 def test_a_new_item_s_vector_is_that_of_its_content_with_its_text(folder: Path, texts: TrainingData) -> None:
-    """The formula by hand: unknown row + the projection of flag and text vector beside categories and year."""
+    """The formula by hand: the shared row + the projection of flag and text vector beside categories and year."""
     artifact, vector = Artifact.open(folder), texts.items[-1].text_vector
     assert vector is not None
     content = np.zeros(9, dtype=np.float32)
@@ -87,7 +92,7 @@ def test_a_new_item_s_vector_is_that_of_its_content_with_its_text(folder: Path, 
     content[4] = (2000 - years.mean()) / years.std()
     content[5] = 1.0
     content[6:] = artifact.floats("item_content")[-1, 6:]
-    wanted = artifact.floats("unknown_vector") + content @ artifact.floats("content_projection")
+    wanted = artifact.floats("shared_vectors")[0] + content @ artifact.floats("content_projection")
     np.testing.assert_allclose(served_vector(folder, new_item(vector)), wanted, atol=1e-5)
 
 
@@ -95,7 +100,7 @@ def test_a_new_item_without_its_text_yet_is_read_with_zeros(folder: Path) -> Non
     artifact = Artifact.open(folder)
     content = content_vectors(artifact.spec.content, [new_item(None)])[0]
     assert content[5:].tolist() == [0.0] * (1 + WIDTH)
-    wanted = artifact.floats("unknown_vector") + content[:5] @ artifact.floats("content_projection")[:5]
+    wanted = artifact.floats("shared_vectors")[0] + content[:5] @ artifact.floats("content_projection")[:5]
     np.testing.assert_allclose(served_vector(folder, new_item(None)), wanted, atol=1e-6)
 
 
@@ -135,7 +140,7 @@ def test_in_training_the_text_is_missing_now_and_then_and_nothing_else_is(texts:
     content = content_vectors(fit_content(texts.items, WIDTH), texts.items)
     rows = np.arange(WITHOUT, len(content)).repeat(50)
     with process_group(), limited_threads(1):
-        seen = RetrievalTrainer(settings, content, small.SEED, 1 + WIDTH)._content_of(rows).numpy()
+        seen = RetrievalTrainer(settings, content, small.SEED, text_width=1 + WIDTH)._content_of(rows).numpy()
         whole = RetrievalTrainer(settings, content, small.SEED)._content_of(rows).numpy()
     np.testing.assert_array_equal(whole, content[rows])
     np.testing.assert_array_equal(seen[:, :5], content[rows, :5])
@@ -180,3 +185,39 @@ def test_the_training_job_says_at_once_that_the_extra_is_missing(
             SETTINGS.under(tmp_path), LakeSettings(), Namespace("shop"), small.NOW, lambda name, _: heard.append(name)
         )
     assert heard == []
+
+
+def fresh(parent: Parent, columns: int) -> TrainerState:
+    """A state that nothing was learnt of: every weight is -1, every sum is 0."""
+    old = parent.start.state
+    weights = {name: torch.full_like(value, -1.0) for name, value in old.weights.items()}
+    weights[CONTENT] = torch.full((len(old.weights[CONTENT]), columns), -1.0)
+    return TrainerState(weights, torch.zeros_like(old.sums))
+
+
+def test_a_retraining_reads_text_in_the_champion_s_directions_and_with_its_weights(
+    folder: Path, texts: TrainingData
+) -> None:
+    parent = read_parent(Artifact.open(folder))
+    other_texts = [replace(item, text_vector=item.text_vector) for item in texts.items[: small.ITEMS // 2]]
+    fitted = fit_content(other_texts, WIDTH)
+    before = parent.spec.content
+    content = carried_content(fitted, before)
+    assert content.text == before.text != fitted.text
+    state = carried_state(parent, fresh(parent, content.width), parent.start.vocabulary, content)
+    carried, old = (weights[CONTENT][:, -1 - WIDTH :] for weights in (state.weights, parent.start.state.weights))
+    assert torch.equal(carried, old)
+
+
+@pytest.mark.parametrize("width", [WIDTH - 1, WIDTH])
+def test_text_that_the_champion_did_not_read_so_begins_anew(
+    folder: Path, artifact: Path, texts: TrainingData, width: int
+) -> None:
+    """A champion of another width, and one without text."""
+    parent = read_parent(Artifact.open(folder if width != WIDTH else artifact))
+    fitted = fit_content(texts.items, width)
+    content = carried_content(fitted, parent.spec.content)
+    assert content.text == fitted.text
+    state = carried_state(parent, fresh(parent, content.width), parent.start.vocabulary, content)
+    assert (state.weights[CONTENT][:, -1 - width :] == -1.0).all()
+    assert torch.equal(state.weights[CONTENT][:, :5], parent.start.state.weights[CONTENT][:, :5])
