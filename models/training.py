@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from features.config import LakeSettings
@@ -10,16 +10,15 @@ from features.snapshots import read_table
 from models.artifact import write_artifact
 from models.beginning import choose_beginning
 from models.checkpoints import Checkpoints, NotSaved
-from models.config import ModelSettings, artifacts_url, texts_file
-from models.dataset import Tables, TrainingData, training_data
+from models.config import ModelSettings, artifacts_url
+from models.dataset import Tables, training_data
 from models.export import artifact_parts
 from models.fitting import Timer, fit
 from models.progress import Progress, Step
 from models.registry import Registry
 from models.sharding import is_first, process_group
 from models.spec import Lineage
-from models.text_cache import TextEncoder, with_text_vectors
-from models.text_encoder import MiniLm
+from models.text_reading import text_reader
 from streaming.namespace import Namespace
 
 TRAINING_COLUMNS = {
@@ -53,7 +52,7 @@ def train(
     and ChampionUnfit when training is to start from a champion that is not there or does not fit, TextExtraMissing when
     text is to be read and the extra is not installed.
     """
-    encoder = MiniLm.installed() if settings.text.enabled else None
+    read_text = text_reader(settings.text, namespace)
     timer = Timer(_of_first(progress))
     checkpoints = _checkpoints(settings, namespace)
     registry = Registry(artifacts_url(settings), namespace)
@@ -63,11 +62,8 @@ def train(
                 name: read_table(lake, namespace, name, columns=columns) for name, columns in TRAINING_COLUMNS.items()
             }
             tables = Tables(**{name: snapshot.arrow for name, snapshot in snapshots.items()}, until=until)
-            data = training_data(tables)
+            data = read_text(training_data(tables))
             beginning = choose_beginning(registry, settings, data.groups_from)
-        if encoder:
-            with timer.part("text"):
-                data = _with_text(data, encoder, texts_file(settings.text, namespace))
         lineage = Lineage(
             snapshots={name: one.snapshot_id for name, one in snapshots.items() if one.snapshot_id is not None},
             seed=settings.seed,
@@ -90,10 +86,6 @@ def _of_first(progress: Progress) -> Progress:
             progress(part, step)
 
     return report
-
-
-def _with_text(data: TrainingData, encoder: TextEncoder, file: Path) -> TrainingData:
-    return replace(data, items=with_text_vectors(data.items, encoder, file))
 
 
 def _checkpoints(settings: ModelSettings, namespace: Namespace) -> Checkpoints | None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import small
 import torch
+from small_lake import write_lake
 
 from features.config import LakeSettings
 from features.history import History, HistoryEvent
 from features.popularity import PopularityWindow
-from models import training
 from models.artifact import Artifact, write_artifact
 from models.content import ItemContent, content_vectors, fit_content
 from models.dataset import TrainingData
@@ -27,11 +27,13 @@ from models.spec import Lineage
 from models.start import Parent, read_parent
 from models.text import NoText
 from models.text_encoder import MiniLm, TextExtraMissing
+from models.text_reading import text_reader
 from models.trainer_state import TrainerState
+from models.training import train
 from models.warm_start import carried_content, carried_state
 from streaming.events import Kind
 from streaming.ids import EventId, ItemId
-from streaming.namespace import Namespace
+from streaming.namespace import parse_namespace
 
 WIDE, WIDTH = 6, 3
 SETTINGS = small.SETTINGS.model_copy(
@@ -150,19 +152,11 @@ def test_in_training_the_text_is_missing_now_and_then_and_nothing_else_is(texts:
     np.testing.assert_array_equal(seen[~missing], content[rows[~missing]])
 
 
-@pytest.fixture
-def lake_of_the_small_world(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The training job reads the small world; everything after the reading is real."""
-    monkeypatch.setattr(training, "_COLUMNS", {})
-    monkeypatch.setattr(training, "Tables", lambda until: until)
-    monkeypatch.setattr(training, "training_data", lambda _tables: data)
-
-
-@pytest.mark.usefixtures("lake_of_the_small_world")
 def test_the_training_job_encodes_titles_and_stores_them_with_the_model(tmp_path: Path, data: TrainingData) -> None:
-    settings = SETTINGS.under(tmp_path)
-    trained = training.train(settings, LakeSettings(), Namespace("shop"), small.NOW, lambda _name, _share: None)
-    Registry(str(tmp_path / "models"), Namespace("shop")).fetch(trained.version, tmp_path / "fetched")
+    settings, shop = SETTINGS.under(tmp_path), parse_namespace("shop")
+    lake = write_lake(tmp_path, shop, small.lake_tables())
+    trained = train(settings, lake, shop, small.NOW, lambda _name, _step: None)
+    Registry(str(tmp_path / "models"), shop).fetch(trained.version, tmp_path / "fetched")
     artifact = Artifact.open(tmp_path / "fetched")
     assert (tmp_path / "texts" / "shop.safetensors").is_file()
     assert artifact.spec.content.text is not None
@@ -173,18 +167,17 @@ def test_the_training_job_encodes_titles_and_stores_them_with_the_model(tmp_path
     np.testing.assert_allclose(artifact.floats("item_content"), expected, atol=1e-4)
 
 
-@pytest.mark.usefixtures("lake_of_the_small_world")
-def test_the_training_job_says_at_once_that_the_extra_is_missing(
+def test_the_training_job_says_before_it_reads_that_the_extra_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tokenizers" else find(name))
-    heard: list[str] = []
-    with pytest.raises(TextExtraMissing, match="uv sync --extra text"):
-        training.train(
-            SETTINGS.under(tmp_path), LakeSettings(), Namespace("shop"), small.NOW, lambda name, _: heard.append(name)
-        )
-    assert heard == []
+    with pytest.raises(TextExtraMissing, match="uv sync --extra text"):  # and not that there is no lake
+        train(SETTINGS.under(tmp_path), LakeSettings(), parse_namespace("shop"), small.NOW, lambda _name, _step: None)
+
+
+def test_where_text_is_not_asked_for_nothing_is_encoded(data: TrainingData) -> None:
+    assert text_reader(small.SETTINGS.text, parse_namespace("shop"))(data) is data
 
 
 def fresh(parent: Parent, columns: int) -> TrainerState:
