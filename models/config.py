@@ -44,6 +44,10 @@ class RetrievalSettings(BaseModel):
     bfloat16: bool = Field(False, description="multiply matrices in bfloat16, where the CPU can; faster and coarser")
     full_softmax_items: int = Field(20_000, ge=1, description="largest catalogue whose softmax runs over every item")
     sampled_negatives: int = Field(1_000, ge=1, description="uniform negatives a step in a larger catalogue")
+    augmentation: Literal["none", "crop", "mask", "reorder", "substitute"] = Field(
+        "none", description="how the histories that the model reads in training are changed at random"
+    )
+    augmentation_strength: float = Field(0.2, gt=0, lt=1, description="share of a window's events that this changes")
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -65,6 +69,16 @@ class VocabularySettings(BaseModel):
     most_items: int = Field(
         0, ge=0, description="most items with a row of their own; beyond it the rarest lose theirs; 0 = no limit"
     )
+
+
+class TextSettings(BaseModel):
+    """What the sequence model reads of items' titles and texts; encoding them needs the extra `text`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(False, description="read titles and texts in training; needs the extra `text`")
+    width: int = Field(32, ge=1, le=384, description="principal directions that are kept of a text vector")
+    cache: str | None = Field(None, description="folder of the texts that are already encoded; unset = in home")
 
 
 class RankingSettings(BaseModel):
@@ -141,6 +155,7 @@ class ModelSettings(BaseModel):
     norm_limit: float = Field(100.0, gt=0, description="length of an embedding row beyond which training warns of it")
     studies: str | None = Field(None, description="SQLite file of the trials of `flywheel tune`; unset = in home")
     retrieval: RetrievalSettings = RetrievalSettings()
+    text: TextSettings = TextSettings()
     ranking: RankingSettings = RankingSettings()
     gate: GateSettings = GateSettings()
 
@@ -151,12 +166,24 @@ class ModelSettings(BaseModel):
             "checkpoints": self.checkpoints or str((home / "checkpoints").absolute()),
             "tensorboard": self.tensorboard or str((home / "tensorboard").absolute()),
             "studies": self.studies or str((home / "studies.sqlite").absolute()),
+            "text": self.text.model_copy(update={"cache": self.text.cache or str((home / "texts").absolute())}),
         }
         return self.model_copy(update=places)
 
 
+class TextsMissing(FlywheelError):
+    """Nobody said where encoded texts are kept."""
+
+
 class ArtifactsMissing(FlywheelError):
     """Nobody said where the model registry is."""
+
+
+def texts_file(text: TextSettings, namespace: str) -> Path:
+    """Return the namespace's file of encoded texts; raises TextsMissing when the composition root left it open."""
+    if text.cache is None:
+        raise TextsMissing("model.text.cache is not set: set FLYWHEEL_MODEL__TEXT__CACHE or give a home folder")
+    return Path(text.cache) / f"{namespace}.safetensors"
 
 
 def artifacts_url(model: ModelSettings) -> str:

@@ -28,8 +28,13 @@ def fit_neighbours(log: Log, items: int, k: int) -> dict[str, Neighbours]:
         STEPS: _strongest(_normalised(near, 0.0), k),
         ACROSS: _strongest(_normalised(near_across, 0.0), k),
         WIDE: _strongest(_normalised(far, _SHRINKAGE), k),
-        ALIKE: _strongest(_cosine(log, items), k),
+        ALIKE: similar_items(log, items, k),
     }
+
+
+def similar_items(log: Log, items: int, k: int) -> Neighbours:
+    """Return each item's `k` most similar: the shrunk cosine of their sets of users."""
+    return _strongest(_cosine(log, items), k)
 
 
 def _transitions(log: Log, items: int, window: int) -> tuple[sparse.csr_array, sparse.csr_array]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.checkpoints import Checkpoints, digest
-from models.config import ModelSettings, RetrievalSettings
+from models.config import ModelSettings, RetrievalSettings, TextSettings
 from models.content import content_vectors, fit_content
 from models.covisits import fit_neighbours
 from models.dataset import TrainingData
@@ -78,11 +78,11 @@ def _fit(
     checkpoints: Checkpoints | None,
     parent: Parent | None,
 ) -> Fitted:
-    content = _content(data, parent)
+    content = _content(data, settings.text, parent)
     vectors = content_vectors(content, data.items)
     vocabulary = _vocabulary(data, settings, parent)
     rows = vocabulary.rows_of([item.item_id for item in data.items])
-    trainer = RetrievalTrainer(settings.retrieval, vectors, settings.seed, rows)
+    trainer = RetrievalTrainer(settings.retrieval, vectors, settings.seed, rows, content.text_width)
     if parent:
         trainer.go_on_from(carried_state(parent, trainer.state(), vocabulary, content))
     before = data.log.before(data.groups_from)
@@ -121,8 +121,8 @@ def _fit(
     )
 
 
-def _content(data: TrainingData, parent: Parent | None) -> ContentSpec:
-    content = fit_content(data.items)
+def _content(data: TrainingData, text: TextSettings, parent: Parent | None) -> ContentSpec:
+    content = fit_content(data.items, text.width if text.enabled else 0)
     return carried_content(content, parent.spec.content) if parent else content
 
 

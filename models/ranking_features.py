@@ -176,9 +176,10 @@ def _categories(sources: Sources, recent: Recent, rows: Rows) -> list[Vector]:
 
 
 def _numbers(sources: Sources, recent: Recent, rows: Rows) -> list[Vector]:
-    width = len(sources.spec.categories)
-    own = sources.content.take(rows)[:, width:]
-    history = sources.content.take(recent.rows[-10:])[:, width:]
+    first = len(sources.spec.categories)
+    places = slice(first, first + len(sources.spec.numbers))
+    own = sources.content.take(rows)[:, places]
+    history = sources.content.take(recent.rows[-10:])[:, places]
     distance = -np.abs(own - _mean(history)) if len(history) else np.zeros_like(own)
     return [column for pair in zip(own.T, distance.T, strict=True) for column in pair]
 

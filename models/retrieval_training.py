@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
 
+from models.augmentation import Augmentation
 from models.checkpoints import Checkpoints, Run, digest
 from models.config import RetrievalSettings
 from models.embedding_vocabulary import ItemRows
@@ -93,10 +94,18 @@ class RetrievalTask(nn.Module):
 
 
 class RetrievalTrainer:
-    """Trains the sequence model; may go on with more interactions. Every process must make the same calls."""
+    """Trains the sequence model; may go on with more interactions. Every process must make the same calls.
+
+    The last `text_width` columns of the content are taken away at random, as they are not there yet of a new item.
+    """
 
     def __init__(
-        self, settings: RetrievalSettings, content: NDArray[np.float32], seed: int, rows: ItemRows | None = None
+        self,
+        settings: RetrievalSettings,
+        content: NDArray[np.float32],
+        seed: int,
+        rows: ItemRows | None = None,
+        text_width: int = 0,
     ) -> None:
         """Take the content vectors of the catalogue's items and their rows, by default a row of its own for each."""
         torch.manual_seed(seed)
@@ -108,6 +117,7 @@ class RetrievalTrainer:
         self._used, self._shared = (
             np.append(of, self._rows.first_shared) for of in (self._rows.used, self._rows.shared)
         )
+        self._text_width = text_width
         self._seed = seed
         self._rng = np.random.default_rng(seed)
         task = RetrievalTask(Shape.of(settings), self._rows.size, content.shape[1])
@@ -132,10 +142,11 @@ class RetrievalTrainer:
         targets = _next_seconds(log)
         name = self._name(log, epochs, peak) if checkpoints else ""
         run = Run(checkpoints, self._sharded, self._rng, name)
-        plan = [batch for _ in range(epochs) for batch in self._epoch(log)]
+        augmentation = Augmentation(self._settings, log, self._items)
+        plan = [batch for _ in range(epochs) for batch in self._epoch(log, augmentation)]
         for number, windows in run.steps(plan):
             share = peak * self._schedule(number, len(plan))
-            batch = self._batch(log, targets, windows)
+            batch = self._batch(log, targets, augmentation, windows)
             run.add(total(self._sharded.step(batch, share)) / torch.distributed.get_world_size())
             ends_pass = (number + 1) % (len(plan) // epochs) == 0
             report(
@@ -178,7 +189,7 @@ class RetrievalTrainer:
 
     def _name(self, log: Log, epochs: int, peak: float) -> str:
         """Return a sum over everything that a call of `train` depends on."""
-        texts = self._settings.model_dump_json(), str((self._seed, epochs, peak))
+        texts = self._settings.model_dump_json(), str((self._seed, self._text_width, epochs, peak))
         return digest(
             *texts, self._content.numpy(), self._used, self._shared, log.rows, log.times, log.kinds, log.starts
         )
@@ -188,14 +199,14 @@ class RetrievalTrainer:
         warmth = min(1.0, (step + 1) / max(1, self._settings.warmup_steps))
         return warmth * (_FINAL_RATE + (1 - _FINAL_RATE) * (1 - step / steps))
 
-    def _epoch(self, log: Log) -> list[list[slice]]:
+    def _epoch(self, log: Log, augmentation: Augmentation) -> list[list[slice]]:
         """Cut all histories into windows, each with an offset of its own, and these into batches."""
         length = self._settings.length
         windows: list[slice] = []
         for first, last in zip(log.starts[:-1].tolist(), log.starts[1:].tolist(), strict=True):
             offset = int(self._rng.integers(1, length + 1))
             bounds = [first, *range(first + offset, last, length), last]
-            windows += [slice(a, b) for a, b in pairwise(bounds) if a < b]
+            windows += [augmentation.window(slice(a, b), self._rng) for a, b in pairwise(bounds) if a < b]
         return [[windows[index] for index in batch] for batch in self._batches(windows)]
 
     def _batches(self, windows: Sequence[slice]) -> list[NDArray[np.int64]]:
@@ -209,20 +220,23 @@ class RetrievalTrainer:
         batches = np.split(order, np.searchsorted(ends, ends[-1] * np.arange(1, count) / count))
         return [batches[number] for number in self._rng.permutation(count)]
 
-    def _batch(self, log: Log, following: "_Following", windows: list[slice]) -> Batch:
+    def _batch(self, log: Log, following: "_Following", augmentation: Augmentation, windows: list[slice]) -> Batch:
         length = max(window.stop - window.start for window in windows)
         unknown = self._items
         history = np.full((len(windows), length), unknown)
         kinds, gaps = np.zeros_like(history), np.zeros_like(history)
+        asked = np.zeros(history.shape, dtype=np.bool_)
         for number, window in enumerate(windows):
-            size = window.stop - window.start
-            history[number, :size] = log.rows[window]
-            kinds[number, :size] = log.kinds[window]
+            size, read = window.stop - window.start, augmentation.read(window, self._rng)
+            history[number, :size] = read.rows
+            kinds[number, :size] = log.kinds[window][read.order]
             gaps[number, :size] = following.gaps[window]
+            asked[number, :size] = read.asked
         taken_for_new = self._rng.random(history.shape) < self._settings.unknown_share
         history_rows = np.where(taken_for_new, self._shared[history], self._used[history])
         history[taken_for_new] = unknown
         places, rows = _targets(following, windows, length)
+        places, rows = places[asked.ravel()[places]], rows[asked.ravel()[places]]
         catalogue, corrections = self._catalogue(rows)
         shown_as_new = self._rng.random(len(catalogue)) < self._settings.unknown_share
         own = own_part(len(windows))
@@ -231,16 +245,24 @@ class RetrievalTrainer:
         weights = 1.0 / counts[index] / max(len(counts), 1)
         return Batch(
             history=torch.from_numpy(history_rows[own]),
-            history_content=self._content[history[own].ravel()],
+            history_content=self._content_of(history)[own].flatten(0, 1),
             kinds=torch.from_numpy(kinds[own]),
             gaps=torch.from_numpy(gaps[own]),
             places=torch.from_numpy(places[mine] - own.start * length),
             targets=torch.from_numpy(np.searchsorted(catalogue, rows[mine])),
             weights=torch.from_numpy(weights[mine]).float(),
             catalogue=torch.from_numpy(np.where(shown_as_new, self._shared[catalogue], self._used[catalogue])),
-            catalogue_content=self._content[catalogue],
+            catalogue_content=self._content_of(catalogue),
             corrections=torch.from_numpy(corrections).float(),
         )
+
+    def _content_of(self, rows: Rows) -> Tensor:
+        """Return the content vectors of rows, float [*rows.shape, width]; a random share of them without text."""
+        content = self._content[torch.from_numpy(rows)]
+        if self._text_width:
+            missing = torch.from_numpy(self._rng.random(rows.shape) < self._settings.unknown_share)
+            content[..., -self._text_width :] *= ~missing[..., None]
+        return content
 
     def _catalogue(self, targets: Rows) -> tuple[Rows, NDArray[np.float64]]:
         """Return the items that the softmax runs over, ascending, and the log of each one's chance to be there."""

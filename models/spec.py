@@ -17,16 +17,37 @@ class Number(msgspec.Struct, frozen=True):
     deviation: float
 
 
+class TextSpec(msgspec.Struct, frozen=True):
+    """Which encoder made the text vectors, and how they are made narrower: the mean comes off, `directions` stay.
+
+    Both are float32, little-endian: [encoder's width] and [encoder's width, width].
+    """
+
+    encoder: str
+    width: int
+    mean: bytes
+    directions: bytes
+
+
 class ContentSpec(msgspec.Struct, frozen=True):
-    """How an item's content becomes a vector: one place per category, then one per number."""
+    """How an item's content becomes a vector: one place per category, one per number, then the text.
+
+    The text's part, where there is one, is a flag and a vector: both 0 for an item whose text vector is not there.
+    """
 
     categories: tuple[str, ...]
     numbers: tuple[Number, ...]
+    text: TextSpec | None = None
 
     @property
     def width(self) -> int:
         """The length of a content vector."""
-        return len(self.categories) + len(self.numbers)
+        return len(self.categories) + len(self.numbers) + self.text_width
+
+    @property
+    def text_width(self) -> int:
+        """The length of the text's part, which comes last; 0 when the model reads no text."""
+        return 0 if self.text is None else 1 + self.text.width
 
 
 class RetrievalSpec(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from features.snapshots import read_table
 from models.config import ModelSettings
 from models.progress import Progress
 from models.slices import USER_COLUMNS
+from models.text_reading import text_reader
 from models.training import TRAINING_COLUMNS
 from models.tuning import Space, present, run_trial, space
 from models.validation import Validation, validation
@@ -79,8 +80,10 @@ def tune(
     """Run the trials that the study lacks, on the lake's snapshots of its first run, and return what it has come to.
 
     Stopped at any moment, even killed, it keeps the finished trials, and the next call goes on. Raises StudiesBusy,
-    OtherStudy, NothingFound, SnapshotMissing without a lake or when the snapshots have expired, NotEnoughData.
+    OtherStudy, NothingFound, SnapshotMissing without a lake or when the snapshots have expired, NotEnoughData,
+    TextExtraMissing.
     """
+    read_text = text_reader(settings.text, namespace)
     file = Path(str(settings.studies))
     file.parent.mkdir(parents=True, exist_ok=True)
     with _held(file):
@@ -93,6 +96,7 @@ def tune(
             for name, columns in {**TRAINING_COLUMNS, "user_features": USER_COLUMNS}.items()
         }
         on = validation({name: table.arrow for name, table in tables.items()}, until, settings.seed)
+        on = replace(on, data=read_text(on.data))
         study.set_user_attr(_SNAPSHOTS, {name: table.snapshot_id for name, table in tables.items()})
         study.set_user_attr(_SETTINGS, _fixed(settings, where))
         study.set_user_attr(_UNTIL, until)
@@ -158,6 +162,7 @@ def _fixed(settings: ModelSettings, where: Space) -> dict[str, Any]:
     """Return by place the settings that training depends on and that are not searched."""
     sections = {"retrieval": settings.retrieval, "ranking": settings.ranking, "vocabulary": settings.vocabulary}
     dumped = {key: part.model_dump(mode="json") for key, part in sections.items()}
+    dumped["text"] = settings.text.model_dump(mode="json", exclude={"cache"})
     values = {f"{key}.{name}": value for key, part in dumped.items() for name, value in part.items()}
     values |= settings.model_dump(include={"seed", "threads", "neighbours", "history_length"})
     return {place: value for place, value in values.items() if place not in where}

@@ -18,6 +18,7 @@ from models.progress import Progress, Step
 from models.registry import Registry
 from models.sharding import is_first, process_group
 from models.spec import Lineage
+from models.text_reading import text_reader
 from streaming.namespace import Namespace
 
 TRAINING_COLUMNS = {
@@ -48,8 +49,10 @@ def train(
     Under torchrun every process trains, and the first one writes and reports to `progress`. Checkpoints, where they are
     set, stay until the artifact is in the registry. Raises SnapshotMissing without a lake, NotEnoughData when it holds
     too little, OtherRun when there are checkpoints of the same data with other settings, TrainingDiverged, NoChampion
-    and ChampionUnfit when training is to start from a champion that is not there or does not fit.
+    and ChampionUnfit when training is to start from a champion that is not there or does not fit, TextExtraMissing when
+    text is to be read and the extra is not installed.
     """
+    read_text = text_reader(settings.text, namespace)
     timer = Timer(_of_first(progress))
     checkpoints = _checkpoints(settings, namespace)
     registry = Registry(artifacts_url(settings), namespace)
@@ -59,7 +62,7 @@ def train(
                 name: read_table(lake, namespace, name, columns=columns) for name, columns in TRAINING_COLUMNS.items()
             }
             tables = Tables(**{name: snapshot.arrow for name, snapshot in snapshots.items()}, until=until)
-            data = training_data(tables)
+            data = read_text(training_data(tables))
             beginning = choose_beginning(registry, settings, data.groups_from)
         lineage = Lineage(
             snapshots={name: one.snapshot_id for name, one in snapshots.items() if one.snapshot_id is not None},

@@ -41,10 +41,11 @@ def misfit(parent: Parent, settings: RetrievalSettings, examples_from: int) -> s
 
 
 def carried_content(fitted: ContentSpec, before: ContentSpec) -> ContentSpec:
-    """Return the fitted spec with numbers standardised as they were before, so that taken over weights still fit."""
+    """Return the fitted spec with numbers and text as they were made before, so that taken over weights still fit."""
     known = {number.name: number for number in before.numbers}
     numbers = tuple(known.get(number.name, number) for number in fitted.numbers)
-    return msgspec.structs.replace(fitted, numbers=numbers)
+    text = before.text if _text_name(before) == _text_name(fitted) else fitted.text
+    return msgspec.structs.replace(fitted, numbers=numbers, text=text)
 
 
 def carried_state(
@@ -52,7 +53,7 @@ def carried_state(
 ) -> TrainerState:
     """Return the fresh state with everything put in its place that the parent knows; the parent must fit.
 
-    Rows that stay with their items come with their optimiser's sums, content weights with their categories and numbers.
+    Rows that stay with their items come with their optimiser's sums, content weights with what they are of.
     """
     old = parent.start
     state = TrainerState({name: value.clone() for name, value in fresh.weights.items()}, fresh.sums.clone())
@@ -85,8 +86,13 @@ def _columns(spec: ContentSpec) -> list[tuple[tuple[str, str], int]]:
     meanings = [
         *(("category", name) for name in spec.categories),
         *(("number", number.name) for number in spec.numbers),
+        *((_text_name(spec), str(place)) for place in range(spec.text_width)),
     ]
     return list(zip(meanings, range(spec.width), strict=True))
+
+
+def _text_name(spec: ContentSpec) -> str:
+    return f"text {spec.text.encoder} {spec.text.width}" if spec.text else "none"
 
 
 def _iso(time: int) -> str:

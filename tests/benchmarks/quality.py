@@ -11,6 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import augmentation
+import augmentation_table
+import cold
+import cold_table
 import curve
 import curve_table
 import machine
@@ -18,7 +22,12 @@ import ml1m
 import ml1m_table
 from rich.console import Console
 
-SUITES = {"ml1m": (ml1m, ml1m_table.table), "curve": (curve, curve_table.table)}
+SUITES = {
+    "ml1m": (ml1m, ml1m_table.table),
+    "curve": (curve, curve_table.table),
+    "cold": (cold, cold_table.table),
+    "augmentation": (augmentation, augmentation_table.table),
+}
 _ROOT = Path(__file__).parents[2]
 
 
