@@ -11,6 +11,17 @@ StartFrom = Literal["auto", "champion", "scratch"]
 EmbeddingOptimizer = Literal["rowwise_adagrad", "adam"]
 
 
+class LayoutSettings(BaseModel):
+    """How embedding tables are split over the processes of a training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sharding: Literal["auto", "table_wise", "column_wise", "row_wise"] = Field(
+        "auto", description="how each embedding table is split over processes; auto = as the planner finds best"
+    )
+    columns: int = Field(16, ge=4, multiple_of=4, description="columns of each shard of a table split column_wise")
+
+
 class RetrievalSettings(BaseModel):
     """The sequence model that finds candidates."""
 
@@ -42,6 +53,7 @@ class RetrievalSettings(BaseModel):
     bfloat16: bool = Field(False, description="multiply matrices in bfloat16, where the CPU can; faster and coarser")
     full_softmax_items: int = Field(20_000, ge=1, description="largest catalogue whose softmax runs over every item")
     sampled_negatives: int = Field(1_000, ge=1, description="uniform negatives a step in a larger catalogue")
+    layout: LayoutSettings = LayoutSettings()
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -83,6 +95,7 @@ class RankingSettings(BaseModel):
     stale_share: float = Field(
         1.0, ge=0, le=1, description="share of groups that are trained once more with a history that ends earlier"
     )
+    layout: LayoutSettings = LayoutSettings()
 
 
 class GateSettings(BaseModel):

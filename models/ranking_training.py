@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor, KeyedTensor
 
+from models.checkpoints import Checkpoints, Run, digest
 from models.config import RankingSettings
 from models.content import ItemContent
-from models.divergence import check_loss
+from models.device_batch import DeviceBatch
 from models.groups import Groups
 from models.inputs import CATEGORY_TABLE, ITEM_TABLE, USER_TABLE, category_buckets, item_bucket
 from models.norms import row_norms
@@ -28,7 +29,7 @@ Bag = Sequence[int]
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(DeviceBatch):
     """One process's part of a step: `dense` float [queries, candidates, features], the others [queries, candidates].
 
     `corrections` is the log of how often a candidate is expected in a group, 0 where it is no sampled one. `weights`,
@@ -44,28 +45,42 @@ class Batch:
     weights: Tensor
 
 
-class RankingTask(nn.Module):
-    """The ranker with its embedding tables and its loss: the log likelihood of the wanted among the candidates.
+class RankingLoss(nn.Module):
+    """The ranker with its loss: the log likelihood of the wanted among the candidates.
 
     Sampled negatives stand for all others: their logits are corrected by how often they are drawn (logQ).
     """
 
     def __init__(self, settings: RankingSettings, features: int) -> None:
         super().__init__()
-        self.item_bags = _bags(settings, (ITEM_TABLE, CATEGORY_TABLE))
-        self.user_bags = _bags(settings, (USER_TABLE,))
         self.model = RankingModel(features, 3 * settings.embedding_dim, settings.hidden)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, items: KeyedTensor, users: KeyedTensor, batch: Batch) -> Tensor:
         """Return the weighted sum of the losses, times the number of processes, which average gradients."""
         queries, candidates, features = batch.dense.shape
-        items = self.item_bags(batch.items).values()
-        users = self.user_bags(batch.users).values().repeat_interleave(candidates, dim=0)
-        scores = self.model(batch.dense.reshape(-1, features), torch.cat((items, users), dim=-1))
+        # By name: in which order tables come out is up to the plan, and served are the item's before its categories'.
+        looked_up = items[ITEM_TABLE], items[CATEGORY_TABLE], users[USER_TABLE].repeat_interleave(candidates, dim=0)
+        embeddings = torch.cat(looked_up, dim=-1)
+        scores = self.model(batch.dense.reshape(-1, features), embeddings)
         logits = (scores.reshape(queries, candidates) - batch.corrections).masked_fill(~batch.present, _ABSENT)
         wanted = batch.labels / batch.labels.sum(dim=1, keepdim=True)
         losses = -(wanted * torch.log_softmax(logits, dim=1)).sum(dim=1)
         return (losses * batch.weights).sum() * torch.distributed.get_world_size()
+
+
+class RankingTask(nn.Module):
+    """Looks up the rows of a batch and gives them to the loss; nothing else, so that the lookups can be pipelined."""
+
+    def __init__(self, settings: RankingSettings, features: int) -> None:
+        super().__init__()
+        self.item_bags = _bags(settings, (ITEM_TABLE, CATEGORY_TABLE))
+        self.user_bags = _bags(settings, (USER_TABLE,))
+        self.loss = RankingLoss(settings, features)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the loss."""
+        loss: Tensor = self.loss(self.item_bags(batch.items), self.user_bags(batch.users), batch)
+        return loss
 
 
 @dataclass(frozen=True)
@@ -79,41 +94,59 @@ class TrainedRanker:
 
 
 def train_ranker(
-    settings: RankingSettings, items: Sequence[ItemContent], data: RankingData, seed: int, report: Report
+    settings: RankingSettings,
+    items: Sequence[ItemContent],
+    data: RankingData,
+    seed: int,
+    report: Report,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainedRanker, list[float]]:
     """Return the trained ranker and each step's loss. Every process must make the same call.
 
-    `report` hears of every step. Raises TrainingDiverged when the loss does.
+    `report` hears of every step. With checkpoints the same call goes on where an interrupted one was last saved;
+    raises OtherRun when they are of another call, NotSaved. Raises TrainingDiverged when the loss does.
     """
     groups = data.groups
     torch.manual_seed(seed)
     task = RankingTask(settings, data.dense.shape[2])
     present = groups.present[data.group]
-    task.model.standardise(torch.from_numpy(data.dense[present]))
+    task.loss.model.standardise(torch.from_numpy(data.dense[present]))
     rates = Rates(settings.learning_rate, settings.embedding_learning_rate, settings.weight_decay)
-    sharded = Sharded(task, nn.ModuleList((task.item_bags, task.user_bags)), rates)
+    sharded = Sharded(task, nn.ModuleList((task.item_bags, task.user_bags)), rates, settings.layout)
     batches = _Batches(settings, items, data)
     rng = np.random.default_rng(seed)
+    run = Run(checkpoints, sharded, rng, _name(settings, items, data, seed) if checkpoints else "")
     usable = np.flatnonzero(groups.labels[data.group].any(axis=1))
     count = max(1, len(usable) // settings.batch_size)
     plan = [part for _ in range(settings.epochs) for part in np.array_split(rng.permutation(usable), count)]
-    losses: list[float] = []
-    for number, part in enumerate(plan):
-        share = _FINAL_RATE + (1 - _FINAL_RATE) * (1 - number / len(plan))
-        losses.append(total(sharded.step(batches.batch(part, rng), share)) / torch.distributed.get_world_size())
-        check_loss(losses)
-        ends_pass = (number + 1) % count == 0
+
+    def rate(number: int) -> float:
+        return _FINAL_RATE + (1 - _FINAL_RATE) * (1 - number / len(plan))
+
+    def step(number: int, part: NDArray[np.int64]) -> tuple[Batch, float]:
+        return batches.batch(part, rng), rate(number)
+
+    for loss in sharded.losses(run.batches(plan, step)):
+        run.add(total(loss) / torch.distributed.get_world_size())
+        done = len(run.losses)
         report(
             Step(
-                number + 1,
+                done,
                 len(plan),
-                losses[-1],
-                rate=settings.learning_rate * share,
-                samples=len(part),
-                norms=row_norms(sharded.tables()) if ends_pass else {},
+                run.losses[-1],
+                rate=settings.learning_rate * rate(done - 1),
+                samples=len(plan[done - 1]),
+                norms=row_norms(sharded.tables()) if done % count == 0 else {},
             )
         )
-    return _trained(settings, items, sharded.weights(), data.dense.shape[2]), losses
+    return _trained(settings, items, sharded.weights(), data.dense.shape[2]), run.losses
+
+
+def _name(settings: RankingSettings, items: Sequence[ItemContent], data: RankingData, seed: int) -> str:
+    """Return a sum over everything that the training depends on, but for the layout of the tables."""
+    texts = settings.model_dump_json(exclude={"layout"}), str(seed), *(item.item_id for item in items)
+    groups = data.groups
+    return digest(*texts, data.dense, data.group, groups.users, groups.rows, groups.labels, groups.sampled)
 
 
 class _Batches:
@@ -197,7 +230,7 @@ def _trained(
     settings: RankingSettings, items: Sequence[ItemContent], weights: dict[str, Tensor], features: int
 ) -> TrainedRanker:
     model = RankingModel(features, 3 * settings.embedding_dim, settings.hidden)
-    load_weights(model, weights, "model.")
+    load_weights(model, weights, "loss.model.")
     model.eval()
     by_item = weights[f"item_bags.embedding_bags.{ITEM_TABLE}.weight"]
     categories = weights[f"item_bags.embedding_bags.{CATEGORY_TABLE}.weight"]
