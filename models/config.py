@@ -131,7 +131,7 @@ class ModelSettings(BaseModel):
     checkpoints: str | None = Field(
         None, description="folder of the checkpoints of training, shared by its processes; unset = in home"
     )
-    checkpoint_steps: int = Field(0, ge=0, description="steps of the sequence model between checkpoints; 0 = none")
+    checkpoint_steps: int = Field(0, ge=0, description="steps of a model between checkpoints; 0 = none")
     checkpoints_kept: int = Field(3, ge=1, description="newest checkpoints kept of each part of training")
     vocabulary: VocabularySettings = VocabularySettings()
     tensorboard: str | None = Field(None, description="folder of training's TensorBoard event files; unset = in home")

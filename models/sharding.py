@@ -150,9 +150,10 @@ class Sharded:
     def losses(self, steps: Iterable[tuple[DeviceBatch, float]]) -> Iterator[float]:
         """Take a step with each batch at its share of the learning rates; yields this process's part of each loss.
 
-        On a GPU the next two batches are asked for early, to be copied and their ids sent to the shards meanwhile.
+        On a GPU the next two batches are asked for early, to be copied and their ids sent to the shards meanwhile,
+        where there are any.
         """
-        if overlaps():
+        if overlaps() and self.plan.plan:
             yield from self._overlapped(steps)
         else:
             yield from (self.step(batch, share) for batch, share in steps)
