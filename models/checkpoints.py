@@ -9,9 +9,8 @@ import hashlib
 import logging
 import os
 import shutil
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,17 +20,20 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from models.divergence import check_loss
+from models.quiet import upstream_notices_muted
+from models.resharding import read
 from models.sharding import Sharded, device, is_first
 from streaming.errors import FlywheelError
 
 _MANIFEST, _PROGRESS = "manifest.json", "progress.json"
 _STEP, _DATA, _PARTIAL = "step-", "data-", ".partial"
+_ROOT = "trainer"
 
 T = TypeVar("T")
+B = TypeVar("B")
 _log = logging.getLogger(__name__)
 
 
@@ -92,8 +94,8 @@ class Checkpoints:
         target = self._path(len(progress.losses))
         partial = target.with_name(target.name + _PARTIAL)
         try:
-            with _deprecations_muted():
-                save({"trainer": sharded}, checkpoint_id=partial)
+            with upstream_notices_muted():
+                save({_ROOT: sharded}, checkpoint_id=partial)
             if is_first():
                 _complete(partial, target, progress)
                 self._prune(len(progress.losses))
@@ -113,10 +115,11 @@ class Checkpoints:
         step, progress = found[0]
         self._refuse_other(step, progress, sharded, run)
         try:
-            with _deprecations_muted():
-                load({"trainer": sharded}, checkpoint_id=self._path(step))
+            with upstream_notices_muted():
+                read(state := sharded.state_dict(), self._path(step), _ROOT)
         except CheckpointException as error:
-            raise self._other(step, "its layout of tables does not fit this one's") from error
+            raise self._other(step, "its state does not fit these tables") from error
+        sharded.load_state_dict(state)
         states = progress.torch_states
         _set_torch_state(states[distributed.get_rank() % len(states)])
         return progress
@@ -184,31 +187,39 @@ class Run:
         if self._saved:
             generator.bit_generator.state = self._saved.before_plan
         self._before_plan = dict(generator.bit_generator.state)
+        self._drawn: deque[dict[str, Any]] = deque()  # the generator after each batch that is made and not yet done
         self._steps = 0
 
-    def steps(self, plan: Sequence[T]) -> Iterator[tuple[int, T]]:
-        """Yield the number, from 0, and the content of each step of the plan that is still to be done."""
+    def batches(self, plan: Sequence[T], make: Callable[[int, T], B]) -> Iterator[B]:
+        """Yield what `make` makes of the number, from 0, and the content of each step of the plan still to be done.
+
+        It may draw from the generator, and batches may be asked for before earlier ones are done.
+        """
         self._steps = len(plan)
         if self._saved:
             self._generator.bit_generator.state = self._saved.generator
             self.losses += self._saved.losses
         done = len(self.losses)
-        yield from enumerate(plan[done:], done)
+        for number, content in enumerate(plan[done:], done):
+            batch = make(number, content)
+            self._drawn.append(dict(self._generator.bit_generator.state))
+            yield batch
 
     def add(self, loss: float) -> None:
         """Note a step's loss and save if it is time to; raises TrainingDiverged rather than save a lost run."""
         self.losses.append(loss)
         check_loss(self.losses)
+        drawn = self._drawn.popleft()
         if self._checkpoints and self._checkpoints.due(len(self.losses), self._steps):
-            self._checkpoints.save(self._sharded, self._progress())
+            self._checkpoints.save(self._sharded, self._progress(drawn))
 
-    def _progress(self) -> Progress:
+    def _progress(self, generator: dict[str, Any]) -> Progress:
         return Progress(
             run=self._name,
             shapes=self._sharded.shapes(),
             losses=self.losses,
             before_plan=self._before_plan,
-            generator=dict(self._generator.bit_generator.state),
+            generator=generator,
             torch_states=_torch_states(),
         )
 
@@ -221,11 +232,6 @@ def digest(*parts: str | NDArray[np.generic]) -> str:
         found.update(f"{data.nbytes} ".encode())
         found.update(data)
     return found.hexdigest()
-
-
-def _deprecations_muted() -> AbstractContextManager[object]:
-    """Keep back what torch says about the tensors that TorchRec gives it."""
-    return warnings.catch_warnings(action="ignore", category=FutureWarning)
 
 
 def _complete(partial: Path, target: Path, progress: Progress) -> None:

@@ -13,6 +13,17 @@ ConversionName = Literal["like", "purchase"]
 """What can be predicted of a chosen item: a like, or a rating that counts as one; a purchase."""
 
 
+class LayoutSettings(BaseModel):
+    """How embedding tables are split over the processes of a training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sharding: Literal["auto", "table_wise", "column_wise", "row_wise"] = Field(
+        "auto", description="how each embedding table is split over processes; auto = as the planner finds best"
+    )
+    columns: int = Field(16, ge=4, multiple_of=4, description="columns of each shard of a table split column_wise")
+
+
 class RetrievalSettings(BaseModel):
     """The sequence model that finds candidates."""
 
@@ -48,6 +59,7 @@ class RetrievalSettings(BaseModel):
         "none", description="how the histories that the model reads in training are changed at random"
     )
     augmentation_strength: float = Field(0.2, gt=0, lt=1, description="share of a window's events that this changes")
+    layout: LayoutSettings = LayoutSettings()
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Self:
@@ -113,6 +125,7 @@ class RankingSettings(BaseModel):
     stale_share: float = Field(
         1.0, ge=0, le=1, description="share of groups that are trained once more with a history that ends earlier"
     )
+    layout: LayoutSettings = LayoutSettings()
 
 
 class GateSettings(BaseModel):
@@ -148,7 +161,7 @@ class ModelSettings(BaseModel):
     checkpoints: str | None = Field(
         None, description="folder of the checkpoints of training, shared by its processes; unset = in home"
     )
-    checkpoint_steps: int = Field(0, ge=0, description="steps of the sequence model between checkpoints; 0 = none")
+    checkpoint_steps: int = Field(0, ge=0, description="steps of a model between checkpoints; 0 = none")
     checkpoints_kept: int = Field(3, ge=1, description="newest checkpoints kept of each part of training")
     vocabulary: VocabularySettings = VocabularySettings()
     tensorboard: str | None = Field(None, description="folder of training's TensorBoard event files; unset = in home")

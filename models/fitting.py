@@ -62,8 +62,8 @@ def fit(
 ) -> Fitted:
     """Fit all models on `data`; the same data, settings, parent and number of threads give the same weights.
 
-    Runs on every process of the group that it joins, and gives each of them the whole result. With checkpoints the
-    sequence model goes on where it was last saved on the same data; raises OtherRun when that was with other settings.
+    Runs on every process of the group that it joins, and gives each of them the whole result. With checkpoints it
+    goes on where it was last saved on the same data; raises OtherRun when that was with other settings.
     With a parent, which must fit, its first stage starts from the parent's.
     """
     with process_group(), limited_threads(settings.threads):
@@ -95,7 +95,8 @@ def _fit(
         stage = FirstStage(content, fit_neighbours(before, len(data.items), settings.neighbours), trainer.trained())
         queries = ranking_data(data, stage, settings)
     with timer.part("ranking") as report:
-        ranker, ranker_losses = train_ranker(settings.ranking, data.items, queries, settings.seed, report)
+        kept = saved and saved.part("ranking")
+        ranker, ranker_losses = train_ranker(settings.ranking, data.items, queries, settings.seed, report, kept)
     conversions = calibrated(ranker, queries, settings.ranking.buckets)
     with timer.part("retrieval refit") as report:
         losses += trainer.train(

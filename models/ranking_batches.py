@@ -11,6 +11,7 @@ from torchrec import KeyedJaggedTensor
 
 from models.config import RankingSettings
 from models.content import ItemContent
+from models.device_batch import DeviceBatch
 from models.groups import Groups
 from models.inputs import CATEGORY_TABLE, ITEM_TABLE, USER_TABLE, category_buckets, item_bucket
 from models.ranking_dataset import RankingData
@@ -22,7 +23,7 @@ Bag = Sequence[int]
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(DeviceBatch):
     """One process's part of a step: float [queries, candidates, width] inputs, the others [queries, candidates].
 
     `vectors` are the candidates' item vectors, `history` those of the newest items, float [queries, places, width], of

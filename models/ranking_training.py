@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedTensor
 
+from models.checkpoints import Checkpoints, Run, digest
 from models.config import RankingSettings
 from models.content import ItemContent
-from models.divergence import check_loss
 from models.inputs import CATEGORY_TABLE, ITEM_TABLE, USER_TABLE, category_buckets, item_bucket
 from models.norms import row_norms
 from models.progress import Report, Step
@@ -24,8 +25,8 @@ _ABSENT = -1e9
 _FINAL_RATE = 0.05
 
 
-class RankingTask(nn.Module):
-    """The ranker with its embedding tables and its losses.
+class RankingLoss(nn.Module):
+    """The ranker with its losses.
 
     The choice's loss is the log likelihood of the wanted among the candidates. Sampled negatives stand for all others:
     their logits are corrected by how often they are drawn (logQ). What a slate's positions add is learnt apart from the
@@ -35,17 +36,16 @@ class RankingTask(nn.Module):
     def __init__(self, settings: RankingSettings, spec: NetworkSpec) -> None:
         super().__init__()
         self._conversion_weight = settings.conversion_weight
-        self.item_bags = _bags(settings, (ITEM_TABLE, CATEGORY_TABLE))
-        self.user_bags = _bags(settings, (USER_TABLE,))
         self.model = RankingModel(spec)
         self.position = PositionBias()
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, items: KeyedTensor, users: KeyedTensor, batch: Batch) -> Tensor:
         """Return the weighted sum of the losses, times the number of processes, which average gradients."""
         queries, candidates, _ = batch.dense.shape
-        items = self.item_bags(batch.items).values().reshape(queries, candidates, -1)
-        users = self.user_bags(batch.users).values()[:, None].expand(-1, candidates, -1)
-        embeddings = torch.cat((items, users), dim=-1)
+        # By name: in which order tables come out is up to the plan, and served are the item's before its categories'.
+        of_items = torch.cat((items[ITEM_TABLE], items[CATEGORY_TABLE]), dim=-1).reshape(queries, candidates, -1)
+        of_users = users[USER_TABLE][:, None].expand(-1, candidates, -1)
+        embeddings = torch.cat((of_items, of_users), dim=-1)
         logits = self.model(batch.dense, embeddings, batch.vectors, batch.history, batch.attended)
         losses = self._choice(logits[..., 0], batch) + self._conversion_weight * _conversions(logits[..., 1:], batch)
         return (losses * batch.weights).sum() * torch.distributed.get_world_size()
@@ -56,42 +56,90 @@ class RankingTask(nn.Module):
         return -(wanted * torch.log_softmax(seen.masked_fill(~batch.present, _ABSENT), dim=1)).sum(dim=1)
 
 
+class RankingTask(nn.Module):
+    """Looks up the rows of a batch and gives them to the loss; nothing else, so that the lookups can be pipelined."""
+
+    def __init__(self, settings: RankingSettings, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.item_bags = _bags(settings, (ITEM_TABLE, CATEGORY_TABLE))
+        self.user_bags = _bags(settings, (USER_TABLE,))
+        self.loss = RankingLoss(settings, spec)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the loss."""
+        loss: Tensor = self.loss(self.item_bags(batch.items), self.user_bags(batch.users), batch)
+        return loss
+
+
 def train_ranker(
-    settings: RankingSettings, items: Sequence[ItemContent], data: RankingData, seed: int, report: Report
+    settings: RankingSettings,
+    items: Sequence[ItemContent],
+    data: RankingData,
+    seed: int,
+    report: Report,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainedRanker, list[float]]:
     """Return the trained ranker and each step's loss. Every process must make the same call.
 
-    `report` hears of every step. Raises TrainingDiverged when the loss does.
+    `report` hears of every step. With checkpoints the same call goes on where an interrupted one was last saved;
+    raises OtherRun when they are of another call, NotSaved. Raises TrainingDiverged when the loss does.
     """
     groups = data.groups
     torch.manual_seed(seed)
     spec = network_spec(settings, data)
     task = RankingTask(settings, spec)
-    task.model.standardise(torch.from_numpy(data.dense[groups.present[data.group]]))
+    task.loss.model.standardise(torch.from_numpy(data.dense[groups.present[data.group]]))
     rates = Rates(settings.learning_rate, settings.embedding_learning_rate, settings.weight_decay)
-    sharded = Sharded(task, nn.ModuleList((task.item_bags, task.user_bags)), rates)
+    sharded = Sharded(task, nn.ModuleList((task.item_bags, task.user_bags)), rates, settings.layout)
     batches = Batches(settings, items, data)
     rng = np.random.default_rng(seed)
+    run = Run(checkpoints, sharded, rng, _name(settings, items, data, seed) if checkpoints else "")
     usable = np.flatnonzero(groups.labels[data.group].any(axis=1))
     count = max(1, len(usable) // settings.batch_size)
     plan = [part for _ in range(settings.epochs) for part in np.array_split(rng.permutation(usable), count)]
-    losses: list[float] = []
-    for number, part in enumerate(plan):
-        share = _FINAL_RATE + (1 - _FINAL_RATE) * (1 - number / len(plan))
-        losses.append(total(sharded.step(batches.batch(part, rng), share)) / torch.distributed.get_world_size())
-        check_loss(losses)
-        ends_pass = (number + 1) % count == 0
+
+    def rate(number: int) -> float:
+        return _FINAL_RATE + (1 - _FINAL_RATE) * (1 - number / len(plan))
+
+    def step(number: int, part: NDArray[np.int64]) -> tuple[Batch, float]:
+        return batches.batch(part, rng), rate(number)
+
+    for loss in sharded.losses(run.batches(plan, step)):
+        run.add(total(loss) / torch.distributed.get_world_size())
+        done = len(run.losses)
         report(
             Step(
-                number + 1,
+                done,
                 len(plan),
-                losses[-1],
-                rate=settings.learning_rate * share,
-                samples=len(part),
-                norms=row_norms(sharded.tables()) if ends_pass else {},
+                run.losses[-1],
+                rate=settings.learning_rate * rate(done - 1),
+                samples=len(plan[done - 1]),
+                norms=row_norms(sharded.tables()) if done % count == 0 else {},
             )
         )
-    return _trained(settings, items, sharded.weights(), spec), losses
+    return _trained(settings, items, sharded.weights(), spec), run.losses
+
+
+def _name(settings: RankingSettings, items: Sequence[ItemContent], data: RankingData, seed: int) -> str:
+    """Return a sum over everything that the training depends on, but for the layout of the tables."""
+    texts = settings.model_dump_json(exclude={"layout"}), str(seed), *(item.item_id for item in items)
+    groups, acts = data.groups, data.conversions
+    return digest(
+        *texts,
+        data.dense,
+        data.group,
+        data.recent,
+        data.vectors,
+        data.cold,
+        groups.users,
+        groups.rows,
+        groups.labels,
+        groups.sampled,
+        groups.positions,
+        acts.labels,
+        acts.known,
+        acts.held_out,
+    )
 
 
 def network_spec(settings: RankingSettings, data: RankingData) -> NetworkSpec:
@@ -134,12 +182,12 @@ def _trained(
     settings: RankingSettings, items: Sequence[ItemContent], weights: dict[str, Tensor], spec: NetworkSpec
 ) -> TrainedRanker:
     model = RankingModel(spec)
-    load_weights(model, weights, "model.")
+    load_weights(model, weights, "loss.model.")
     model.eval()
     by_item = weights[f"item_bags.embedding_bags.{ITEM_TABLE}.weight"]
     categories = weights[f"item_bags.embedding_bags.{CATEGORY_TABLE}.weight"]
     own = by_item[torch.tensor([item_bucket(item.item_id, settings.buckets) for item in items])]
     pooled = torch.stack([categories[category_buckets(item.categories, settings.buckets)].sum(dim=0) for item in items])
     users = weights[f"user_bags.embedding_bags.{USER_TABLE}.weight"]
-    positions = weights["position.bias"] - weights["position.bias"][0]
+    positions = weights["loss.position.bias"] - weights["loss.position.bias"][0]
     return TrainedRanker(spec, model, torch.cat((own, pooled), dim=1), categories, users, positions)

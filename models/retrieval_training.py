@@ -1,6 +1,6 @@
 """Training of the sequence model: windows of histories, item embeddings in a sharded EmbeddingCollection."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,16 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torchrec import EmbeddingCollection, EmbeddingConfig, KeyedJaggedTensor
+from torchrec import EmbeddingCollection, EmbeddingConfig, JaggedTensor, KeyedJaggedTensor
 
 from models.augmentation import Augmentation
 from models.checkpoints import Checkpoints, Run, digest
 from models.config import RetrievalSettings
+from models.device_batch import DeviceBatch
 from models.embedding_vocabulary import ItemRows
 from models.inputs import gap_buckets
 from models.log import Log
 from models.norms import row_norms
 from models.progress import Report, Step
+from models.quiet import upstream_notices_muted
 from models.retrieval import RetrievalModel, Shape
 from models.sharding import Rates, Sharded, load_weights, own_part, total
 from models.softmax import Choices, softmax_loss
@@ -37,33 +39,45 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(DeviceBatch):
     """One process's part of a step.
 
-    `history` and `catalogue` are rows of the table. `history`, `kinds`, `gaps` are int64 [windows, length of the
-    longest], padded at the end. Targets are flat:
-    `places`, ascending, indexes the flattened windows, `targets` indexes `catalogue`, int64 [items], among whose
-    `corrections` (log of the chance that an item is in it) and content vectors it chooses; `weights` sum to 1 over all
-    processes' parts.
+    `rows` has those of the catalogue, int64 [items], and of the flattened windows. `kinds`, `gaps` are int64 [windows,
+    length of the longest], padded at the end. Targets are flat: `places`, ascending, indexes the flattened windows,
+    `targets` indexes the catalogue, among whose `corrections` (log of the chance that an item is in it) and content
+    vectors it chooses; `weights` sum to 1 over all processes' parts.
     """
 
-    history: Tensor
+    rows: KeyedJaggedTensor
     history_content: Tensor
     kinds: Tensor
     gaps: Tensor
     places: Tensor
     targets: Tensor
     weights: Tensor
-    catalogue: Tensor
     catalogue_content: Tensor
     corrections: Tensor
 
 
-class RetrievalTask(nn.Module):
-    """The sequence model with its embeddings and its loss: softmax over the catalogue, or over a sample with logQ.
+class RetrievalLoss(RetrievalModel):
+    """The sequence model with its loss: softmax over the catalogue, or over a sample with logQ.
 
     Y. Bengio and J.-S. Senecal, Quick training of probabilistic neural nets by importance sampling, AISTATS 2003.
     """
+
+    def forward(self, embeddings: Mapping[str, JaggedTensor], batch: Batch) -> Tensor:
+        """Return the weighted sum of the losses, times the number of processes, which average gradients."""
+        catalogue = self.item_vectors(embeddings[CATALOGUE].values(), batch.catalogue_content)
+        history = self.item_vectors(embeddings[HISTORY].values(), batch.history_content)
+        inputs = self.inputs(history.reshape(*batch.kinds.shape, -1), batch.kinds, batch.gaps)
+        places, of_place = torch.unique(batch.places, return_inverse=True)
+        users = self.tower.at_every_place(inputs).flatten(0, 1)[places]
+        loss = softmax_loss(users, catalogue, batch.corrections, Choices(of_place, batch.targets, batch.weights))
+        return loss * torch.distributed.get_world_size()
+
+
+class RetrievalTask(nn.Module):
+    """Looks up the rows of a batch and gives them to the loss; nothing else, so that the lookups can be pipelined."""
 
     def __init__(self, shape: Shape, rows: int, content_width: int) -> None:
         super().__init__()
@@ -79,18 +93,12 @@ class RetrievalTask(nn.Module):
                 )
             ]
         )
-        self.model = RetrievalModel(shape, content_width)
+        self.model = RetrievalLoss(shape, content_width)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the weighted sum of the losses, times the number of processes, which average gradients."""
-        looked_up = self.embeddings(_features(batch))
-        catalogue = self.model.item_vectors(looked_up[CATALOGUE].values(), batch.catalogue_content)
-        history = self.model.item_vectors(looked_up[HISTORY].values(), batch.history_content)
-        inputs = self.model.inputs(history.reshape(*batch.kinds.shape, -1), batch.kinds, batch.gaps)
-        places, of_place = torch.unique(batch.places, return_inverse=True)
-        users = self.model.tower.at_every_place(inputs).flatten(0, 1)[places]
-        loss = softmax_loss(users, catalogue, batch.corrections, Choices(of_place, batch.targets, batch.weights))
-        return loss * torch.distributed.get_world_size()
+        """Return the loss."""
+        loss: Tensor = self.model(self.embeddings(batch.rows), batch)
+        return loss
 
 
 class RetrievalTrainer:
@@ -129,7 +137,7 @@ class RetrievalTrainer:
             settings.embedding_optimizer,
             settings.second_moment,
         )
-        self._sharded = Sharded(task, task.embeddings, rates, settings.bfloat16)
+        self._sharded = Sharded(task, task.embeddings, rates, settings.layout, settings.bfloat16)
 
     def train(
         self, log: Log, epochs: int, peak: float, report: Report, checkpoints: Checkpoints | None = None
@@ -144,18 +152,24 @@ class RetrievalTrainer:
         run = Run(checkpoints, self._sharded, self._rng, name)
         augmentation = Augmentation(self._settings, log, self._items)
         plan = [batch for _ in range(epochs) for batch in self._epoch(log, augmentation)]
-        for number, windows in run.steps(plan):
-            share = peak * self._schedule(number, len(plan))
-            batch = self._batch(log, targets, augmentation, windows)
-            run.add(total(self._sharded.step(batch, share)) / torch.distributed.get_world_size())
-            ends_pass = (number + 1) % (len(plan) // epochs) == 0
+
+        def share(number: int) -> float:
+            return peak * self._schedule(number, len(plan))
+
+        def step(number: int, windows: list[slice]) -> tuple[Batch, float]:
+            return self._batch(log, targets, augmentation, windows), share(number)
+
+        for loss in self._sharded.losses(run.batches(plan, step)):
+            run.add(total(loss) / torch.distributed.get_world_size())
+            done = len(run.losses)
+            ends_pass = done % (len(plan) // epochs) == 0
             report(
                 Step(
-                    number + 1,
+                    done,
                     len(plan),
                     run.losses[-1],
-                    rate=self._settings.learning_rate * share,
-                    samples=sum(window.stop - window.start for window in windows),
+                    rate=self._settings.learning_rate * share(done - 1),
+                    samples=sum(window.stop - window.start for window in plan[done - 1]),
                     norms=row_norms(self._sharded.tables()) if ends_pass else {},
                     trained=self.trained,
                 )
@@ -189,7 +203,11 @@ class RetrievalTrainer:
 
     def _name(self, log: Log, epochs: int, peak: float) -> str:
         """Return a sum over everything that a call of `train` depends on."""
-        texts = self._settings.model_dump_json(), str((self._seed, self._text_width, epochs, peak))
+        # Not the layout of the tables: a checkpoint goes on in any.
+        texts = (
+            self._settings.model_dump_json(exclude={"layout"}),
+            str((self._seed, self._text_width, epochs, peak)),
+        )
         return digest(
             *texts, self._content.numpy(), self._used, self._shared, log.rows, log.times, log.kinds, log.starts
         )
@@ -244,14 +262,13 @@ class RetrievalTrainer:
         _, index, counts = np.unique(places, return_inverse=True, return_counts=True)
         weights = 1.0 / counts[index] / max(len(counts), 1)
         return Batch(
-            history=torch.from_numpy(history_rows[own]),
+            rows=_rows(np.where(shown_as_new, self._shared[catalogue], self._used[catalogue]), history_rows[own]),
             history_content=self._content_of(history)[own].flatten(0, 1),
             kinds=torch.from_numpy(kinds[own]),
             gaps=torch.from_numpy(gaps[own]),
             places=torch.from_numpy(places[mine] - own.start * length),
             targets=torch.from_numpy(np.searchsorted(catalogue, rows[mine])),
             weights=torch.from_numpy(weights[mine]).float(),
-            catalogue=torch.from_numpy(np.where(shown_as_new, self._shared[catalogue], self._used[catalogue])),
             catalogue_content=self._content_of(catalogue),
             corrections=torch.from_numpy(corrections).float(),
         )
@@ -322,10 +339,10 @@ def _pairs(following: _Following, windows: list[slice], length: int) -> Iterator
         yield np.repeat(number * length + at, sizes), np.repeat(begins, sizes) + within
 
 
-def _features(batch: Batch) -> KeyedJaggedTensor:
-    history = batch.history.flatten()
-    return KeyedJaggedTensor.from_lengths_sync(
-        keys=[CATALOGUE, HISTORY],
-        values=torch.cat((batch.catalogue, history)),
-        lengths=torch.tensor([len(batch.catalogue), len(history)], device=history.device),
-    )
+def _rows(catalogue: Rows, history: Rows) -> KeyedJaggedTensor:
+    with upstream_notices_muted():
+        return KeyedJaggedTensor.from_lengths_sync(
+            keys=[CATALOGUE, HISTORY],
+            values=torch.from_numpy(np.concatenate((catalogue, history.ravel()))),
+            lengths=torch.tensor([len(catalogue), history.size]),
+        )

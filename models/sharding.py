@@ -1,36 +1,30 @@
 """Training on sharded embeddings: the same code in one process, on N gloo processes and on N GPUs under torchrun."""
 
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed._shard.sharded_tensor.api import ShardedTensor
-from torch.distributed._shard.sharded_tensor.shard import Shard
-from torchrec import EmbeddingBagCollection, EmbeddingCollection
-from torchrec.distributed.comm import get_local_size
-from torchrec.distributed.embedding_types import EmbeddingComputeKernel
-from torchrec.distributed.model_parallel import DistributedModelParallel, get_default_sharders
-from torchrec.distributed.planner import EmbeddingShardingPlanner
-from torchrec.distributed.planner.storage_reservations import HeuristicalStorageReservation
-from torchrec.distributed.planner.types import KernelConfig, ParameterConstraints, TopologyFactory, TrainerConfig
-from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
-from torchrec.modules.embedding_configs import BaseEmbeddingConfig
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+from torchrec.distributed.types import ShardingPlan
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from models.config import EmbeddingOptimizer
+from models.config import EmbeddingOptimizer, LayoutSettings
+from models.device_batch import DeviceBatch
+from models.layout import plan, sharders, tables
+from models.quiet import upstream_notices_muted
+from models.shards import Weight, like, local_parts, put, whole
 
-SHARDINGS = (ShardingType.TABLE_WISE, ShardingType.COLUMN_WISE, ShardingType.ROW_WISE)
-"""How the planner may lay out a table."""
+_EPSILON = 1e-8  # of row-wise Adagrad; said here since FBGEMM and TorchRec differ in what they take by themselves
 
 
 @contextmanager
@@ -78,6 +72,11 @@ def device() -> torch.device:
     return torch.device("cuda", distributed.get_node_local_rank(fallback_rank=0))
 
 
+def overlaps() -> bool:
+    """Whether the next batches are prepared while one is trained on: worth it where the device works by itself."""
+    return device().type == "cuda"
+
+
 @dataclass(frozen=True)
 class Rates:
     """Learning rates, the weight decay of the dense weights, and the decay of the weights' running average (0: none).
@@ -102,57 +101,105 @@ class Sharded:
     that precision where the CPU can.
     """
 
-    def __init__(self, module: nn.Module, embeddings: nn.Module, rates: Rates, bfloat16: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        embeddings: nn.Module,
+        rates: Rates,
+        layout: LayoutSettings,
+        bfloat16: bool = False,
+    ) -> None:
         start = {name: value.detach().clone() for name, value in module.state_dict().items()}
         fused = rates.rows == "rowwise_adagrad"
         if fused:
-            apply_optimizer_in_backward(RowWiseAdagrad, embeddings.parameters(), {"lr": rates.embedding})
-        sharders = get_default_sharders() if fused else []
-        with _upstream_notices_muted():
-            plan = _plan(module, embeddings, sharders)
-            self._module = DistributedModelParallel(module, device=device(), plan=plan, sharders=sharders)
+            row_rates = {"lr": rates.embedding, "eps": _EPSILON}
+            apply_optimizer_in_backward(RowWiseAdagrad, embeddings.parameters(), row_rates)
+        with upstream_notices_muted():
+            # Without a plan every process has the tables as it has the dense weights.
+            self.plan = plan(module, embeddings, device().type, layout) if fused else ShardingPlan({})
+            split = sharders() if fused else []
+            self._module = DistributedModelParallel(module, device=device(), plan=self.plan, sharders=split)
             # Sharded tables draw their rows anew, each process its own; all layouts are to start from the same ones.
             for name, value in self._module.state_dict().items():
-                _put(value, start[name])
+                put(value, start[name])
         dense = dict(in_backward_optimizer_filter(self._module.named_parameters()))
-        self._tables = tuple(f".{table.name}.weight" for table in _tables(embeddings))
+        self._tables = tuple(f".{table.name}.weight" for table in tables(embeddings))
         self._dense = torch.optim.AdamW(_groups(dense, rates, self._tables), betas=(0.9, rates.second_moment))
         self._optimizer = CombinedOptimizer(
             [("rows", self._module.fused_optimizer), ("dense", KeyedOptimizerWrapper(dense, lambda _: self._dense))]
         )
         self._rates = rates
         self._bfloat16 = bfloat16
-        self._live = [part for value in self._module.state_dict().values() for part in _local_parts(value)]
+        self._live = [part for value in self._module.state_dict().values() for part in local_parts(value)]
         self._averages = [part.clone() for part in self._live] if rates.average else []
         self._steps = 0
-        self.plan = plan
 
-    def step(self, batch: object, share: float) -> float:
+    def step(self, batch: DeviceBatch, share: float) -> float:
         """Take one step at `share` of the learning rates; returns this process's part of the loss."""
         self._module.train()
         self._set_rates(share)
         self._optimizer.zero_grad()
         with _multiplying(self._bfloat16):
-            with _upstream_notices_muted():
-                loss = self._module(_on_device(batch))
+            with upstream_notices_muted():
+                loss = self._module(batch.to(device()))
             loss.backward()
         self._optimizer.step()
         self._average()
         return float(loss.detach())
+
+    def losses(self, steps: Iterable[tuple[DeviceBatch, float]]) -> Iterator[float]:
+        """Take a step with each batch at its share of the learning rates; yields this process's part of each loss.
+
+        On a GPU the next two batches are asked for early, to be copied and their ids sent to the shards meanwhile,
+        where there are any.
+        """
+        if overlaps() and self.plan.plan:
+            yield from self._overlapped(steps)
+        else:
+            yield from (self.step(batch, share) for batch, share in steps)
+
+    def _overlapped(self, steps: Iterable[tuple[DeviceBatch, float]]) -> Iterator[float]:
+        shares: deque[float] = deque()
+
+        def batches() -> Iterator[DeviceBatch]:
+            for batch, share in steps:
+                shares.append(share)
+                yield batch.pin_memory() if device().type == "cuda" else batch
+
+        def forward(batch: DeviceBatch) -> tuple[Tensor, Tensor]:
+            self._set_rates(shares.popleft())
+            # The rows' rate is taken over when gradients are cleared, which was done before this batch's was known.
+            self._optimizer.zero_grad()
+            loss: Tensor = self._module(batch)
+            return loss, loss.detach()
+
+        self._module.train()
+        pipeline = TrainPipelineSparseDist(self._module, self._optimizer, device(), custom_model_fwd=forward)
+        source = batches()
+        try:
+            while True:
+                with _multiplying(self._bfloat16), upstream_notices_muted():
+                    loss = pipeline.progress(source)
+                self._average()
+                yield float(loss)
+        except StopIteration:
+            return
+        finally:
+            pipeline.detach()
 
     def weights(self) -> dict[str, Tensor]:
         """Return copies of all weights by name, put together from their shards, on the CPU; every process gets them.
 
         They are the running averages where those are kept.
         """
-        with _upstream_notices_muted(), self._averaged():
-            return {name: _whole(value) for name, value in self._module.state_dict().items()}
+        with upstream_notices_muted(), self._averaged():
+            return {name: whole(value, device()) for name, value in self._module.state_dict().items()}
 
     def put_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Set all weights, and their running averages, to whole ones by name; raises KeyError when one is missing."""
-        with _upstream_notices_muted():
+        with upstream_notices_muted():
             for name, value in self._module.state_dict().items():
-                _put(value, weights[name])
+                put(value, weights[name])
         for average, part in zip(self._averages, self._live, strict=False):
             average.copy_(part)
 
@@ -177,12 +224,12 @@ class Sharded:
 
     def shapes(self) -> dict[str, list[int]]:
         """Return the shape of each weight by name, tables as a whole."""
-        with _upstream_notices_muted():
+        with upstream_notices_muted():
             return {name: list(value.size()) for name, value in self._module.state_dict().items()}
 
-    def tables(self) -> dict[str, Tensor | ShardedTensor]:
+    def tables(self) -> dict[str, Weight]:
         """Return the embedding tables by name: this process's parts, not copies."""
-        with _upstream_notices_muted():
+        with upstream_notices_muted():
             weights = self._module.state_dict()
         return {name.split(".")[-2]: value for name, value in weights.items() if name.endswith(self._tables)}
 
@@ -190,10 +237,10 @@ class Sharded:
         """Return weights, their averages and the optimisers' states by name: this process's parts, not copies."""
         if not self._dense.state:
             self._start_dense_state()
-        with _upstream_notices_muted():
+        with upstream_notices_muted():
             module, optimizer = self._module.state_dict(), self._optimizer.state_dict()["state"]
         parts = iter(self._averages)
-        averages = {name: _like(value, parts) for name, value in module.items()} if self._averages else {}
+        averages = {name: like(value, parts) for name, value in module.items()} if self._averages else {}
         return {"module": module, "average": averages, "optimizer": optimizer, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -255,40 +302,6 @@ def _groups(parameters: Mapping[str, nn.Parameter], rates: Rates, tables: tuple[
     return [group for group in groups if group["params"]]
 
 
-def _plan(module: nn.Module, embeddings: nn.Module, sharders: list[ModuleSharder[nn.Module]]) -> ShardingPlan:
-    """Return where the tables lie; without sharders every process has them as it has the dense weights."""
-    if not sharders:
-        return ShardingPlan({})
-    return _planner(module, embeddings).collective_plan(module, sharders, distributed.GroupMember.WORLD)
-
-
-def _planner(module: nn.Module, embeddings: nn.Module) -> EmbeddingShardingPlanner:
-    world = distributed.get_world_size()
-    local = get_local_size(world) if distributed.is_torchelastic_launched() else world
-    topology = TopologyFactory.create_topology(
-        TrainerConfig(world_size=world, local_world_size=local),
-        kernel_config=KernelConfig(compute_device=device().type),
-    )
-    sparse = {id(parameter) for parameter in embeddings.parameters()}
-    dense = sum(value.nbytes for value in module.parameters() if id(value) not in sparse)
-    reserved = HeuristicalStorageReservation(percentage=0.15, dense_tensor_estimate=dense)
-    # Only fused kernels update their rows in the backward pass, and no data-parallel table has one.
-    fused = ParameterConstraints(
-        compute_kernels=[EmbeddingComputeKernel.FUSED.value],
-        sharding_types=[kind.value for kind in SHARDINGS],
-    )
-    tables = {config.name: fused for config in _tables(embeddings)}
-    return EmbeddingShardingPlanner(topology=topology, storage_reservation=reserved, constraints=tables)
-
-
-def _tables(embeddings: nn.Module) -> Iterator[BaseEmbeddingConfig]:
-    for module in embeddings.modules():
-        if isinstance(module, EmbeddingCollection):
-            yield from module.embedding_configs()
-        elif isinstance(module, EmbeddingBagCollection):
-            yield from module.embedding_bag_configs()
-
-
 @contextmanager
 def _multiplying(bfloat16: bool) -> Iterator[None]:
     """Let oneDNN round the factors of float32 products to bfloat16 meanwhile; sums stay float32."""
@@ -299,62 +312,3 @@ def _multiplying(bfloat16: bool) -> Iterator[None]:
         yield
     finally:
         products.fp32_precision = before
-
-
-@contextmanager
-def _upstream_notices_muted() -> Iterator[None]:
-    """Keep back what torch and TorchRec say about deprecated calls of their own; nobody here can act on it."""
-    logger = logging.getLogger("torch.fx._symbolic_trace")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _put(value: Tensor | ShardedTensor, whole: Tensor) -> None:
-    if not isinstance(value, ShardedTensor):
-        value.detach().copy_(whole)
-        return
-    for shard in value.local_shards():
-        shard.tensor.detach().copy_(whole[_place(shard)])
-
-
-def _on_device(batch: object) -> object:
-    """Return a batch, a dataclass of tensors, on this process's device."""
-    if device().type == "cpu" or not is_dataclass(batch) or isinstance(batch, type):
-        return batch
-    return replace(batch, **{field.name: getattr(batch, field.name).to(device()) for field in fields(batch)})
-
-
-def _local_parts(value: Tensor | ShardedTensor) -> list[Tensor]:
-    """Return the parts of a weight that lie in this process; changing them changes the weight."""
-    if isinstance(value, ShardedTensor):
-        return [shard.tensor.detach() for shard in value.local_shards()]
-    return [value.detach()]
-
-
-def _like(value: Tensor | ShardedTensor, parts: Iterator[Tensor]) -> Tensor | ShardedTensor:
-    """Return a weight laid out as `value`, made of the next of `parts`."""
-    if not isinstance(value, ShardedTensor):
-        return next(parts)
-    shards = [Shard(next(parts), shard.metadata) for shard in value.local_shards()]
-    return ShardedTensor._init_from_local_shards_and_global_metadata(shards, value.metadata())
-
-
-def _place(shard: Shard) -> tuple[slice, slice]:
-    (row, column), (rows, columns) = shard.metadata.shard_offsets, shard.metadata.shard_sizes
-    return slice(row, row + rows), slice(column, column + columns)
-
-
-def _whole(value: Tensor | ShardedTensor) -> Tensor:
-    if not isinstance(value, ShardedTensor):
-        return value.detach().cpu().clone()
-    whole = torch.zeros(value.size(), device=device())
-    for shard in value.local_shards():
-        whole[_place(shard)] = shard.tensor.detach()
-    distributed.all_reduce(whole)
-    return whole.cpu()

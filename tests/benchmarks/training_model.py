@@ -14,6 +14,7 @@ from torch.nn import functional
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
+from models.config import LayoutSettings
 from models.sharding import Rates, Sharded, device, own_part
 
 NUMBERS = 13  # dense features, as in the Criteo logs
@@ -149,7 +150,7 @@ class Plain:
 
 def fused(task: FusedTask) -> Sharded:
     """Return the fused model under DistributedModelParallel."""
-    return Sharded(task, task.embeddings, RATES)
+    return Sharded(task, task.embeddings, RATES, LayoutSettings())
 
 
 def row_wise_adagrad(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:

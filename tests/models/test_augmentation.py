@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.augmentation import Augmentation
 from models.config import RetrievalSettings
 from models.log import Log
-from models.retrieval_training import RetrievalTrainer, _next_seconds
+from models.retrieval_training import CATALOGUE, HISTORY, RetrievalTrainer, _next_seconds
 from models.sharding import limited_threads, process_group
 
 Way = Literal["none", "crop", "mask", "reorder", "substitute"]
@@ -140,11 +140,13 @@ def test_the_trainer_asks_only_for_what_truly_followed(way: Way) -> None:
         asked = 0
         for part in trainer._epoch(LOG, augmented):
             batch = trainer._batch(LOG, _next_seconds(LOG), augmented, part)
-            width = batch.history.shape[1]
-            for place, target in zip(batch.places.tolist(), batch.catalogue[batch.targets].tolist(), strict=True):
+            width = batch.kinds.shape[1]
+            history = batch.rows[HISTORY].values().reshape(batch.kinds.shape)
+            catalogue = batch.rows[CATALOGUE].values()
+            for place, target in zip(batch.places.tolist(), catalogue[batch.targets].tolist(), strict=True):
                 window = part[place // width]
                 assert LOG.rows[window.start + place % width + 1] == target
-                assert target not in batch.history[place // width, : place % width + 1].tolist()
+                assert target not in history[place // width, : place % width + 1].tolist()
                 asked += 1
     everything = len(LOG.rows) - USERS
     assert asked == everything if way in ("none", "mask", "substitute") else 0 < asked < everything

@@ -7,9 +7,8 @@ import pytest
 import saved
 import small
 import torch
-from torchrec.distributed.types import ShardingType
 
-from models import sharding
+from models.config import LayoutSettings
 from models.retrieval_training import TABLE_WEIGHT, RetrievalTrainer
 from models.sharding import limited_threads, process_group
 
@@ -17,11 +16,11 @@ WIDE = saved.SETTINGS.model_copy(update={"dim": 256, "dropout": 0.0})  # wide en
 
 
 @pytest.fixture(params=["table_wise", "row_wise", "column_wise"])
-def trainer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[RetrievalTrainer]:
+def trainer(request: pytest.FixtureRequest) -> Iterator[RetrievalTrainer]:
     """A trainer that has trained, with its table laid out in each way."""
-    monkeypatch.setattr(sharding, "SHARDINGS", (ShardingType(request.param),))
+    layout_settings = LayoutSettings(sharding=request.param, columns=WIDE.dim // 2)
     with process_group(), limited_threads(1):
-        trained = saved.trainer(WIDE)
+        trained = saved.trainer(WIDE.model_copy(update={"layout": layout_settings}))
         (layout,) = trained._sharded.plan.plan["embeddings"].values()
         assert layout.sharding_type == request.param
         assert len(layout.sharding_spec.shards) == (2 if request.param == "column_wise" else 1)

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import small
 from tensorboardX.proto.event_pb2 import Event
-from torchrec.distributed.types import ShardingType
 
-from models import sharding
-from models.config import RetrievalSettings
+from models.config import LayoutSettings, RetrievalSettings
 from models.dataset import TrainingData
 from models.export import Fitted
 from models.fitting import Timer, fit
@@ -71,12 +69,10 @@ def lengths(settings: RetrievalSettings, data: TrainingData) -> tuple[np.ndarray
     return heard[-1].norms["item"], np.linalg.norm(table, axis=1)
 
 
-@pytest.mark.parametrize("kind", sharding.SHARDINGS)
-def test_row_lengths_are_those_of_the_table_however_it_is_laid_out(
-    kind: ShardingType, data: TrainingData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sharding, "SHARDINGS", (kind,))
-    reported, real = lengths(RETRIEVAL, data)
+@pytest.mark.parametrize("kind", ["table_wise", "column_wise", "row_wise"])
+def test_row_lengths_are_those_of_the_table_however_it_is_laid_out(kind: str, data: TrainingData) -> None:
+    layout = LayoutSettings(sharding=kind, columns=4)
+    reported, real = lengths(RETRIEVAL.model_copy(update={"layout": layout}), data)
     assert reported == pytest.approx(real, rel=1e-5)
 
 
