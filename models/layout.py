@@ -24,7 +24,7 @@ from torchrec.modules.embedding_configs import BaseEmbeddingConfig
 from models.config import LayoutSettings
 from streaming.errors import FlywheelError
 
-_KINDS = {kind.value: kind for kind in (ShardingType.TABLE_WISE, ShardingType.COLUMN_WISE, ShardingType.ROW_WISE)}
+_KINDS = tuple(kind.value for kind in (ShardingType.TABLE_WISE, ShardingType.COLUMN_WISE, ShardingType.ROW_WISE))
 
 
 class NoLayout(FlywheelError):
@@ -70,7 +70,10 @@ def plan(module: nn.Module, embeddings: nn.Module, device: str, settings: Layout
 
 
 def _constraints(config: BaseEmbeddingConfig, settings: LayoutSettings) -> ParameterConstraints:
-    kinds = list(_KINDS) if settings.sharding == "auto" else [settings.sharding]
+    kinds = [settings.sharding]
+    if settings.sharding == "auto":
+        # In one process a table stays whole: the planner may think as well of rows, which are then sorted for nothing.
+        kinds = list(_KINDS) if distributed.get_world_size() > 1 else [ShardingType.TABLE_WISE.value]
     options: dict[str, Any] = {}
     if settings.sharding == ShardingType.COLUMN_WISE.value:
         # As many columns on any number of processes: each shard of a row has its own accumulator of gradients, so

@@ -24,7 +24,8 @@ from models.layout import plan, sharders, tables
 from models.quiet import upstream_notices_muted
 from models.shards import Weight, like, local_parts, put, whole
 
-_EPSILON = 1e-8  # of row-wise Adagrad; said here since FBGEMM and TorchRec differ in what they take by themselves
+EPSILON = 1e-8
+"""Of row-wise Adagrad; said here since FBGEMM and TorchRec differ in what they take by themselves."""
 
 
 @contextmanager
@@ -112,7 +113,7 @@ class Sharded:
         start = {name: value.detach().clone() for name, value in module.state_dict().items()}
         fused = rates.rows == "rowwise_adagrad"
         if fused:
-            row_rates = {"lr": rates.embedding, "eps": _EPSILON}
+            row_rates = {"lr": rates.embedding, "eps": EPSILON}
             apply_optimizer_in_backward(RowWiseAdagrad, embeddings.parameters(), row_rates)
         with upstream_notices_muted():
             # Without a plan every process has the tables as it has the dense weights.

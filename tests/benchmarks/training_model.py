@@ -4,7 +4,7 @@ M. Naumov et al., Deep learning recommendation model for personalization and rec
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,10 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
+from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
 from models.config import LayoutSettings
-from models.sharding import Rates, Sharded, device, own_part
+from models.device_batch import DeviceBatch
+from models.layout import plan, sharders
+from models.quiet import upstream_notices_muted
+from models.sharding import EPSILON, Rates, Sharded, device, own_part
+from models.shards import put
 
 NUMBERS = 13  # dense features, as in the Criteo logs
 BOTTOM, TOP = (64,), (64, 32)  # hidden layers before and after the interaction
@@ -35,16 +42,16 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Samples:
+class Samples(DeviceBatch):
     """One process's part of a step: float [samples, 13], int64 [tables, samples], float [samples] of 0 and 1.
 
-    `weight` is that of a sample in the loss.
+    `weight` is that of a sample in the loss, a number.
     """
 
     numbers: Tensor
     ids: Tensor
     labels: Tensor
-    weight: float
+    weight: Tensor
 
 
 def samples(size: Size, count: int, seed: int) -> list[Samples]:
@@ -57,8 +64,8 @@ def samples(size: Size, count: int, seed: int) -> list[Samples]:
         ids = torch.randint(size.rows, (size.tables, size.batch), generator=drawn)
         labels = (torch.rand(size.batch, generator=drawn) < 0.25).float()
         # Gradients are averaged over the processes, so each one's loss counts as often as there are processes.
-        weight = world / size.batch
-        found.append(Samples(_here(numbers[own]), _here(ids[:, own]), _here(labels[own]), weight))
+        weight = torch.tensor(world / size.batch)
+        found.append(Samples(_here(numbers[own]), _here(ids[:, own]), _here(labels[own]), _here(weight)))
     return found
 
 
@@ -106,18 +113,23 @@ class FusedTask(nn.Module):
         """Return the loss."""
         ones = torch.ones(batch.ids.numel(), dtype=torch.int64, device=batch.ids.device)
         looked_up = self.embeddings(KeyedJaggedTensor(keys=self.names, values=batch.ids.flatten(), lengths=ones))
-        # By name: a plan decides in which order the tables come out.
-        loss: Tensor = self.dense(batch, [looked_up[name] for name in self.names])
+        # By name: a plan decides in which order the tables come out. And all at once: each slice taken by itself would
+        # get a gradient as wide as all tables together.
+        parts = looked_up.values().split(looked_up.length_per_key(), dim=1)
+        by_name = dict(zip(looked_up.keys(), parts, strict=True))
+        loss: Tensor = self.dense(batch, [by_name[name] for name in self.names])
         return loss
 
 
 class PlainTask(nn.Module):
-    """The same model on one nn.EmbeddingBag a table, whose gradient is as large as the table."""
+    """The same model on one nn.EmbeddingBag a table, whose gradients are as large as the table or `sparse`."""
 
-    def __init__(self, start: FusedTask) -> None:
+    def __init__(self, start: FusedTask, sparse: bool = False) -> None:
         super().__init__()
         tables = [bag.weight.detach().clone() for bag in start.embeddings.embedding_bags.values()]
-        self.bags = nn.ModuleList(nn.EmbeddingBag.from_pretrained(table, freeze=False, mode="sum") for table in tables)
+        self.bags = nn.ModuleList(
+            nn.EmbeddingBag.from_pretrained(table, freeze=False, mode="sum", sparse=sparse) for table in tables
+        )
         self.dense = copy.deepcopy(start.dense)
 
     def forward(self, batch: Samples) -> Tensor:
@@ -128,13 +140,13 @@ class PlainTask(nn.Module):
 
 
 class Plain:
-    """Training of the plain model: an optimiser for the rows after the backward pass, AdamW for the dense part."""
+    """Training of a plain model: an optimiser for the rows after the backward pass, AdamW for the dense part."""
 
     def __init__(self, task: PlainTask, optimizer: RowOptimizer) -> None:
         self._task = task.to(device())
         self._optimizers = (
             optimizer(list(self._task.bags.parameters())),
-            torch.optim.AdamW(self._task.dense.parameters(), lr=RATES.dense, weight_decay=RATES.decay),
+            dense_optimizer(self._task.dense.parameters()),
         )
 
     def step(self, batch: Samples) -> float:
@@ -148,20 +160,58 @@ class Plain:
         return float(loss.detach())
 
 
+class FusedSgd:
+    """Training of the fused model with SGD for the rows, which the product has not: the least that its kernels take."""
+
+    def __init__(self, task: FusedTask) -> None:
+        start = {name: value.detach().clone() for name, value in task.state_dict().items()}
+        apply_optimizer_in_backward(torch.optim.SGD, task.embeddings.parameters(), {"lr": RATES.embedding})
+        with upstream_notices_muted():
+            found = plan(task, task.embeddings, device().type, LayoutSettings())
+            self._model = DistributedModelParallel(task, device=device(), plan=found, sharders=sharders())
+            for name, value in self._model.state_dict().items():
+                put(value, start[name])
+        self._optimizer = dense_optimizer(dict(in_backward_optimizer_filter(self._model.named_parameters())).values())
+
+    def step(self, batch: Samples) -> float:
+        """Take one step; returns the loss."""
+        self._optimizer.zero_grad()
+        with upstream_notices_muted():
+            loss: Tensor = self._model(batch)
+        loss.backward()
+        self._optimizer.step()
+        return float(loss.detach())
+
+
 def fused(task: FusedTask) -> Sharded:
-    """Return the fused model under DistributedModelParallel."""
+    """Return the fused model as the product trains: under Sharded, with row-wise Adagrad."""
     return Sharded(task, task.embeddings, RATES, LayoutSettings())
+
+
+def dense_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimiser of the part that all models share."""
+    return torch.optim.AdamW(parameters, lr=RATES.dense, weight_decay=RATES.decay)
 
 
 def row_wise_adagrad(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     """Return what the fused tables do in the backward pass, done after it over whole tables."""
-    optimizer: torch.optim.Optimizer = RowWiseAdagrad(rows, lr=RATES.embedding)
+    optimizer: torch.optim.Optimizer = RowWiseAdagrad(rows, lr=RATES.embedding, eps=EPSILON)
     return optimizer
 
 
 def sgd(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     """Return the cheapest optimiser there is."""
     return torch.optim.SGD(rows, lr=RATES.embedding)
+
+
+def adagrad(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return Adagrad with a sum for each weight, in one kernel a table, the fastest that torch has."""
+    return torch.optim.Adagrad(rows, lr=RATES.embedding, fused=True)
+
+
+def adam(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return Adam, in one kernel a table, the fastest that torch has."""
+    return torch.optim.Adam(rows, lr=RATES.dense, fused=True)
 
 
 def _here(tensor: Tensor) -> Tensor:

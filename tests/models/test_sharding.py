@@ -13,6 +13,7 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 from models.config import LayoutSettings
 from models.export import Fitted
 from models.layout import NoLayout, plan
+from models.quiet import upstream_notices_muted
 from models.sharding import limited_threads, process_group
 
 # Sums in another order differ in the last digits. Adam divides a gradient by its size, so that where it is next to
@@ -105,5 +106,9 @@ def test_tables_that_every_process_has_whole_are_not_pipelined() -> None:
 def test_tables_that_fit_nowhere_are_refused() -> None:
     config = EmbeddingBagConfig(name="t", embedding_dim=16, num_embeddings=10**12, feature_names=["t"])
     bags = EmbeddingBagCollection(tables=[config], device=torch.device("meta"))
-    with process_group(), pytest.raises(NoLayout, match="no row_wise layout of the tables was found"):
+    with (
+        process_group(),
+        upstream_notices_muted(),
+        pytest.raises(NoLayout, match="no row_wise layout of the tables was found"),
+    ):
         plan(bags, bags, "cpu", LayoutSettings(sharding="row_wise"))
