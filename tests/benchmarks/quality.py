@@ -14,9 +14,16 @@ from typing import Any
 import machine
 import ml1m
 import ml1m_table
+import open_bandit
+import ranking
+import ranking_table
 from rich.console import Console
 
-SUITES = {"ml1m": (ml1m, ml1m_table.table)}
+SUITES = {
+    "ml1m": (ml1m, ml1m_table.table),
+    "ranking": (ranking, ranking_table.table),
+    "open-bandit": (open_bandit, open_bandit.table),
+}
 _ROOT = Path(__file__).parents[2]
 
 
