@@ -75,7 +75,10 @@ def train_pointwise(
         losses.append(total(sharded.step(_batch(data, part, rng), share)) / torch.distributed.get_world_size())
         check_loss(losses)
         report((number + 1) / len(plan))
-    return _trained(sharded.weights(), settings, data, spec)
+    ranker = _trained(sharded.weights(), settings, data, spec)
+    # The running average of an infinite deviation, that of a feature which never varies, is no number.
+    ranker.model.network.standardise(torch.from_numpy(data.features.dense[train]))
+    return ranker
 
 
 def _network_spec(settings: RankingSettings, data: PointwiseData) -> NetworkSpec:
