@@ -49,11 +49,9 @@ class BanditLog:
 
     @property
     def verdict(self) -> str:
-        """What the log's size allows, in one sentence."""
-        size = f"{len(self.impressions):,} impressions with {len(self.clicks):,} clicks"
-        if len(self.clicks) < _FEWEST_CLICKS:
-            return f"{size} are too small to rank models by"
-        return f"{size} are enough to rank models by"
+        """What the log's size allows, for a report; below 1,000 clicks it is too small to rank models by."""
+        size = "too small" if len(self.clicks) < _FEWEST_CLICKS else "large enough"
+        return f"{size} to rank models by"
 
 
 def load_open_bandit(policy: Policy, campaign: Campaign) -> BanditLog:

@@ -31,13 +31,14 @@ def run(options: Namespace, save: Callable[[dict[str, Any]], None]) -> dict[str,
 
 def table(report: dict[str, Any]) -> RenderableType:
     """Return the logs, a line each."""
-    shown = Table(title="Open Bandit sample", caption="; ".join({log["verdict"]: None for log in report["logs"]}))
-    for name in ("policy", "campaign", "items", "impressions at 0, 1, 2", "propensity", "clicks"):
+    shown = Table(title="Open Bandit sample: impressions at positions 0, 1, 2")
+    for name in ("policy", "campaign", "items", "impressions", "propensity", "clicks", "size"):
         shown.add_column(name)
     for log in report["logs"]:
         positions = ", ".join(f"{count:,}" for count in log["positions"].values())
         propensity = "{:.2g} to {:.2g}".format(*log["propensity"])
-        shown.add_row(log["policy"], log["campaign"], str(log["items"]), positions, propensity, str(log["clicks"]))
+        cells = (str(log["items"]), positions, propensity, str(log["clicks"]), log["verdict"])
+        shown.add_row(log["policy"], log["campaign"], *cells)
     return shown
 
 

@@ -86,13 +86,12 @@ def test_the_events_survive_the_wire(log: BanditLog) -> None:
 
 
 def test_a_log_says_that_it_is_too_small_to_rank_models_by(log: BanditLog) -> None:
-    clicks = CLICKS[log.policy, log.campaign]
-    assert log.verdict == f"10,000 impressions with {clicks} clicks are too small to rank models by"
+    assert log.verdict == "too small to rank models by"
 
 
 def test_a_log_with_a_thousand_clicks_does_not_say_so() -> None:
     log = load_open_bandit(Policy.BTS, Campaign.MEN)
-    assert "too small" not in replace(log, clicks=list(log.clicks) * 15).verdict
+    assert replace(log, clicks=list(log.clicks) * 15).verdict == "large enough to rank models by"
 
 
 def test_without_the_package_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
