@@ -37,3 +37,18 @@ def bootstrap_means(columns: Sequence[ArrayLike], seed: int, draws: int = 2_000)
     )
     lows, highs = np.percentile(means, [2.5, 97.5], axis=0)
     return [Mean(float(m), float(a), float(b)) for m, a, b in zip(values.mean(axis=1), lows, highs, strict=True)]
+
+
+def bootstrap_ratio(totals: ArrayLike, counts: ArrayLike, seed: int, draws: int = 2_000) -> Mean:
+    """Return the mean over rows, of which a user has `counts` with a sum of `totals`, and its percentile interval.
+
+    Users are resampled with replacement, each with all their rows. Raises ValueError when the two are not of one length
+    or a user has no row.
+    """
+    total, count = np.asarray(totals, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    if total.ndim != 1 or total.shape != count.shape or total.size == 0 or count.min() <= 0:
+        raise ValueError("a bootstrap over users' rows needs a sum and a count above 0 of each, for at least one user")
+    rng, users = np.random.default_rng(seed), len(total)
+    picked = (rng.integers(0, users, users) for _ in range(draws))
+    low, high = np.percentile([total[some].sum() / count[some].sum() for some in picked], [2.5, 97.5])
+    return Mean(float(total.sum() / count.sum()), float(low), float(high))

@@ -76,7 +76,7 @@ class Batches:
             history=torch.from_numpy(data.vectors[recent]),
             attended=torch.from_numpy(recent >= 0),
             items=self._items(rows, forgotten),
-            users=_jagged({USER_TABLE: [self._user_bags[group] for group in mine]}),
+            users=jagged({USER_TABLE: [self._user_bags[group] for group in mine]}),
             corrections=torch.from_numpy(self._corrections[mine]),
             positions=torch.from_numpy(np.maximum(groups.positions[mine], 0)),
             present=torch.from_numpy(groups.present[mine]),
@@ -88,7 +88,7 @@ class Batches:
 
     def _items(self, rows: NDArray[np.int64], forgotten: NDArray[np.bool_]) -> KeyedJaggedTensor:
         flat, without = rows.ravel().tolist(), forgotten.ravel().tolist()
-        return _jagged(
+        return jagged(
             {
                 ITEM_TABLE: [[] if gone else [self._item_bags[row]] for row, gone in zip(flat, without, strict=True)],
                 CATEGORY_TABLE: [self._category_bags[row] for row in flat],
@@ -96,7 +96,8 @@ class Batches:
         )
 
 
-def _jagged(bags: dict[str, list[Bag]]) -> KeyedJaggedTensor:
+def jagged(bags: dict[str, list[Bag]]) -> KeyedJaggedTensor:
+    """Return bags of rows by table."""
     lengths = [len(bag) for column in bags.values() for bag in column]
     values = [bucket for column in bags.values() for bag in column for bucket in bag]
     return KeyedJaggedTensor.from_lengths_sync(

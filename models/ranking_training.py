@@ -61,8 +61,8 @@ class RankingTask(nn.Module):
 
     def __init__(self, settings: RankingSettings, spec: NetworkSpec) -> None:
         super().__init__()
-        self.item_bags = _bags(settings, (ITEM_TABLE, CATEGORY_TABLE))
-        self.user_bags = _bags(settings, (USER_TABLE,))
+        self.item_bags = hashed_tables(settings, (ITEM_TABLE, CATEGORY_TABLE))
+        self.user_bags = hashed_tables(settings, (USER_TABLE,))
         self.loss = RankingLoss(settings, spec)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -162,7 +162,8 @@ def _conversions(logits: Tensor, batch: Batch) -> Tensor:
     return (losses.sum(dim=1) / batch.trained.sum(dim=1).clamp(min=1)).sum(dim=1)
 
 
-def _bags(settings: RankingSettings, tables: Sequence[str]) -> EmbeddingBagCollection:
+def hashed_tables(settings: RankingSettings, tables: Sequence[str]) -> EmbeddingBagCollection:
+    """Return the tables of hashed features, with small weights, so that a row that was never trained says little."""
     return EmbeddingBagCollection(
         tables=[
             EmbeddingBagConfig(

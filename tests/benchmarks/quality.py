@@ -20,6 +20,9 @@ import curve_table
 import machine
 import ml1m
 import ml1m_table
+import open_bandit
+import ranking
+import ranking_table
 from rich.console import Console
 
 SUITES = {
@@ -27,6 +30,8 @@ SUITES = {
     "curve": (curve, curve_table.table),
     "cold": (cold, cold_table.table),
     "augmentation": (augmentation, augmentation_table.table),
+    "ranking": (ranking, ranking_table.table),
+    "open-bandit": (open_bandit, open_bandit.table),
 }
 _ROOT = Path(__file__).parents[2]
 
