@@ -1,6 +1,5 @@
 """The models of the leave-one-out table. A further one is a line in `MODELS`, `seeded` if its training is random."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,6 @@ from models.ials import Ials
 from models.leave_one_out import SequenceRanker
 from models.sequence_baselines import Ease, ItemKnn, Markov, Popularity
 from models.sequences import Sequences
-from models.threads import wait_passively
 
 Build = Callable[[Sequences, int, bool], SequenceRanker]
 
@@ -59,7 +57,7 @@ _SEQUENCE = RetrievalSettings(
     blocks=2,
     dropout=0.3,
     unknown_share=0.0,
-    epochs=24,
+    epochs=12,
     batch_size=24,
     learning_rate=2e-3,
     embedding_learning_rate=2e-3,
@@ -73,11 +71,10 @@ _SEQUENCE = RetrievalSettings(
 
 
 def _sequence(known: Sequences, seed: int, quick: bool) -> SequenceRanker:
-    wait_passively(os.environ)
-    from models.sequence_model import fit_sequence_model  # noqa: PLC0415 - torch reads the variable when imported
+    from models.sequence_model import fit_sequence_model  # noqa: PLC0415 - torchrec is slow to import
 
     settings = _SEQUENCE.model_copy(update={"epochs": 1}) if quick else _SEQUENCE
-    return fit_sequence_model(known.held_back(1), settings, seed, threads=2, report=lambda _share: None)
+    return fit_sequence_model(known.held_back(1), settings, seed, threads=2, report=lambda _step: None)
 
 
 MODELS: dict[str, Entry] = {

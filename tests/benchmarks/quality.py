@@ -2,14 +2,20 @@
 
 Exit code 1 when a check of a suite failed, 0 otherwise; a suite whose data is not there is skipped by name.
 """
+# ruff: noqa: E402 - torch reads how to wait when it is imported
 
 import argparse
 import json
+import os
 import sys
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from models.threads import wait_passively
+
+wait_passively(os.environ)
 
 import augmentation
 import augmentation_table
