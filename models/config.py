@@ -104,6 +104,9 @@ class RankingSettings(BaseModel):
         20, ge=0, le=1_000, description="newest items of a history that a candidate is compared with; 0 = no attention"
     )
     attention_dim: int = Field(16, ge=1, description="width of the target attention over them")
+    attention_dropout: float = Field(
+        0.5, ge=0, lt=1, description="share of histories, places and numbers hidden from the attention in training"
+    )
     conversions: tuple[ConversionName, ...] = Field(
         ("like", "purchase"),
         description="acts on chosen items that are predicted too, where the data have them; a JSON list",

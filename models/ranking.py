@@ -19,7 +19,7 @@ _EXTREME = 5.0  # standard deviations beyond which an input tells no more
 class RankingModel(nn.Module):
     """Scores candidates one by one: a candidate's logits do not depend on which others are asked about."""
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, attention_dropout: float = 0.0) -> None:
         super().__init__()
         attended = spec.attention if spec.places else 0
         width = spec.features + spec.embeddings + attended
@@ -30,7 +30,9 @@ class RankingModel(nn.Module):
         self.deep_out = nn.Linear(spec.hidden, spec.hidden)
         self.heads = nn.Linear(width + spec.hidden, 1 + spec.conversions)
         nn.init.zeros_(self.heads.weight)
-        self.attention = TargetAttention(spec.vectors, spec.places, spec.attention) if spec.places else None
+        self.attention = (
+            TargetAttention(spec.vectors, spec.places, spec.attention, attention_dropout) if spec.places else None
+        )
 
     def standardise(self, dense: Tensor) -> None:
         """Take mean and deviation of the features from `dense`, float [n, features]."""

@@ -36,7 +36,7 @@ class RankingLoss(nn.Module):
     def __init__(self, settings: RankingSettings, spec: NetworkSpec) -> None:
         super().__init__()
         self._conversion_weight = settings.conversion_weight
-        self.model = RankingModel(spec)
+        self.model = RankingModel(spec, settings.attention_dropout)
         self.position = PositionBias()
 
     def forward(self, items: KeyedTensor, users: KeyedTensor, batch: Batch) -> Tensor:

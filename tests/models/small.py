@@ -20,7 +20,7 @@ SETTINGS = ModelSettings(
     retrieval=RetrievalSettings(
         length=LENGTH, dim=8, heads=2, epochs=2, refit_epochs=1, batch_size=8, dropout=0.0, input_scale=1.5
     ),
-    ranking=RankingSettings(buckets=32, epochs=1, batch_size=8, attended_items=LENGTH),
+    ranking=RankingSettings(buckets=32, epochs=1, batch_size=8, attended_items=LENGTH, attention_dropout=0.0),
 )
 
 

@@ -62,3 +62,17 @@ def test_neither_padding_nor_batch_mates_nor_other_candidates_matter(lengths: li
     assert torch.isfinite(together).all()
     alone = module(items[-1:, :1], history[-1:], present[-1:]).detach()
     np.testing.assert_allclose(together[-1, 0], alone[0, 0], atol=1e-5)
+
+
+def test_in_training_whole_histories_are_hidden_and_in_serving_nothing_is() -> None:
+    module = TargetAttention(VECTORS, PLACES, WIDTH, dropout=0.5)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    given = inputs([PLACES] * 2_000, candidates=1)
+    torch.manual_seed(SEED)
+    mixed = module.train()(*given).detach()
+    hidden = (mixed == module.out.bias.detach()).all(dim=-1).float().mean()
+    # Half of the histories, and of the others those all of whose places are hidden.
+    assert float(hidden) == pytest.approx(0.5 + 0.5 * 0.5**PLACES, abs=0.04)
+    module.eval()
+    assert torch.equal(module(*given), module(*given))
