@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +20,7 @@ from rich.console import Console
 from features.config import LakeSettings
 from features.popularity import PopularityWindow
 from models.bootstrap import bootstrap_mean
+from models.combining import CLICK_ALONE
 from models.content import ItemContent
 from models.gate import SliceOverlaps
 from models.metrics import Interval
@@ -189,8 +191,10 @@ def test_a_sources_recall_is_that_of_its_first_items_without_the_seen_ones(shop:
 class Backwards(Scorer):
     """A model whose ranker puts the best last."""
 
-    def rank(self, query: Query, rows: Rows, popularity: PopularityWindow) -> Vector:
-        return -super().rank(query, rows, popularity)
+    def rank(
+        self, query: Query, rows: Rows, popularity: PopularityWindow, weights: Mapping[str, float] = CLICK_ALONE
+    ) -> Vector:
+        return -super().rank(query, rows, popularity, weights)
 
 
 def test_a_ranker_that_lowers_ndcg_fails_its_check(shop: Shop, artifact: Artifact, scorer: Scorer) -> None:
