@@ -20,14 +20,13 @@ from rich.console import Console
 from features.config import LakeSettings
 from features.popularity import PopularityWindow
 from models.bootstrap import bootstrap_mean
-from models.combining import CLICK_ALONE
 from models.content import ItemContent
 from models.gate import SliceOverlaps
 from models.metrics import Interval
 from models.offline import query_of
 from models.registry import Champion, Registry
 from models.report import NobodyToAsk
-from models.scorer import Query, Rows, Scorer, Vector
+from models.scorer import CLICK_ALONE, Query, Rows, Scorer, Vector
 from models.slices import Later, Past, Slice, read_slice
 from models.time_split import TimeSplit
 from services.quality.compare import Compared, Ground, compare
