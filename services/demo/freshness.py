@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from streaming.errors import FlywheelError
 from streaming.ids import ItemId, UserId
 
 _N = 20
+_TRIES = 5  # a busy machine may miss a deadline now and then, and such a slate is a fallback's
 
 
 class NotFresh(FlywheelError):
@@ -53,10 +55,8 @@ def click_and_wait(
     Clicks go to the probe surface, which explores nothing and which training leaves out. Raises NotFresh when the slate
     already changes without a click, or does not change within `limit_s`.
     """
-    answer = client.recommend(user_id=user_id, n=_N, surface=PROBE)
+    answer = _settled(client, user_id)
     before = items_of(answer)
-    if items_of(client.recommend(user_id=user_id, n=_N, surface=PROBE)) != before:
-        raise NotFresh(f"the slate of user {user_id!r} changes without a click, so a change would prove nothing")
     clicked = before[position]
     client.send_event(
         user_id=user_id,
@@ -74,6 +74,17 @@ def click_and_wait(
             return Change(user_id, clicked, before, after, (answered - accepted) * 1000)
         if answered - accepted > limit_s:
             raise NotFresh(f"a click of user {user_id!r} changed nothing within {limit_s:.0f} s")
+
+
+def _settled(client: ApiClient, user_id: UserId) -> dict[str, Any]:
+    """Return an answer whose slate is that of the answer before."""
+    before: Sequence[ItemId] | None = None
+    for _ in range(_TRIES):
+        answer = client.recommend(user_id=user_id, n=_N, surface=PROBE)
+        if items_of(answer) == before:
+            return answer
+        before = items_of(answer)
+    raise NotFresh(f"the slate of user {user_id!r} changes without a click, so a change would prove nothing")
 
 
 def measure_freshness(
