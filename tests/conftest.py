@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from features.config import StoreSettings
@@ -13,6 +14,12 @@ from streaming.config import KafkaSettings
 from streaming.embedded.broker import start_broker
 from streaming.embedded.java import user_cache
 from streaming.namespace import Namespace, parse_namespace
+
+
+def pytest_configure() -> None:
+    """Let no property test fail because the machine is busy."""
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
