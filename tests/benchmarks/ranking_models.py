@@ -1,6 +1,6 @@
 """The models of the ranking suite; each returns logits of all rows, fitted on some of them."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
 
@@ -26,7 +26,8 @@ SETTINGS = RankingSettings(
     embedding_learning_rate=1e-5,  # a larger one learns the acts by heart
     weight_decay=0.05,
 )
-_STRENGTHS = tuple(Strengths(dense, ids) for dense, ids in product((1.0, 10.0, 100.0), (30.0, 100.0, 300.0)))
+_SHRUNK = 3.0  # users in common that a cosine is shrunk by
+_STRENGTHS = tuple(Strengths(dense, ids) for dense, ids in product((0.1, 1.0, 10.0), (100.0, 300.0, 1_000.0, 3_000.0)))
 
 
 def tuned(data: PointwiseData, parts: Split) -> tuple[Strengths, list[dict[str, Any]]]:
@@ -44,6 +45,17 @@ def logistic_regression(data: PointwiseData, fitted: Rows, strengths: Strengths)
     """Return logits of all rows."""
     rows = np.arange(len(data.acts.labels))
     return LogisticRegression(data, fitted, strengths, SETTINGS.buckets).logits(data, rows)
+
+
+def with_neighbours(data: PointwiseData) -> PointwiseData:
+    """Return the data with one dense feature more: the user's surprises weighed by how alike the items are, by hand."""
+    history, common = data.pairs.history, data.pairs.common
+    surprises = np.where(history >= 0, data.features.surprises[history], 0.0)
+    likeness = data.pairs.cosines * common / (common + _SHRUNK)
+    mean = (likeness * surprises).sum(axis=1) / (np.abs(likeness).sum(axis=1) + 0.5)
+    dense = np.column_stack((data.features.dense, mean)).astype(np.float32)
+    names = (*data.features.names, "neighbours")
+    return replace(data, features=replace(data.features, names=names, dense=dense))
 
 
 def ranker(data: PointwiseData, fitted: Rows, seed: int, quick: bool) -> Floats:
