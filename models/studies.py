@@ -125,13 +125,13 @@ def run_trials(
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS)
     for _ in range(len(done), trials):
         asked = study.ask(dict(where))
+        ndcg10, state = None, TrialState.FAIL  # unless it ends otherwise: an error goes on to the caller
         try:
-            finished = study.tell(asked, run_trial(asked, settings, on, progress))
+            ndcg10, state = run_trial(asked, settings, on, progress), TrialState.COMPLETE
         except optuna.TrialPruned:
-            finished = study.tell(asked, state=TrialState.PRUNED)
-        except BaseException:
-            study.tell(asked, state=TrialState.FAIL)
-            raise
+            state = TrialState.PRUNED
+        finally:
+            finished = study.tell(asked, ndcg10, state)
         told(finished)
 
 

@@ -103,10 +103,11 @@ class Front:
         except ClientGone:
             return
         except Exception:
+            # Counted before the answer, which a client that is gone does not take; the server logs the error.
+            application.http_metrics.answered(label, scope["method"], 500, time.perf_counter() - started)
             detail = "Something went wrong on our side; the log has the details."
             await _send(send, Reply(problem(500, "internal-error", detail), 500))
-            application.http_metrics.answered(label, scope["method"], 500, time.perf_counter() - started)
-            raise  # the server logs it
+            raise
         await _send(send, reply)
         application.http_metrics.answered(label, scope["method"], reply.status, time.perf_counter() - started)
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -96,12 +96,11 @@ class ChildProcess:
 
         Raises ChildDied or ChildNotReady.
         """
-        child = cls.start(command)
-        try:
+        with ExitStack() as on_failure:
+            child = cls.start(command)
+            on_failure.callback(child.stop)
             child.wait_ready(ready, timeout_s)
-        except BaseException:
-            child.stop()
-            raise
+            on_failure.pop_all()
         return child
 
     @property

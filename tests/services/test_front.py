@@ -217,7 +217,7 @@ class Slow:
 
     async def _slow(self, _: Call) -> Reply:
         try:
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.cancelled.set()
             raise

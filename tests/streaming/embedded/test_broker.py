@@ -87,15 +87,15 @@ def test_one_plain_node_does_not_pretend_to_be_a_cluster(tmp_path: Path, cache: 
 
 def test_killing_the_parent_leaves_no_java(tmp_path: Path, cache: Path) -> None:
     code = """
-import os, pathlib, sys, time
+import os, pathlib, sys
 from streaming.config import KafkaSettings
 from streaming.embedded.broker import start_broker
 broker = start_broker(pathlib.Path(sys.argv[1]), KafkaSettings(), pathlib.Path(sys.argv[2]), os.environ)
 print(broker.process.pid, flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
     argv = [sys.executable, "-c", code, str(tmp_path), str(cache)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         java = psutil.Process(int(parent.stdout.readline()))
         assert "java" in java.name()
