@@ -104,6 +104,7 @@ def _fit(
         )
     with timer.part("co-visits"):
         neighbours = fit_neighbours(data.log, len(data.items), settings.neighbours)
+    retrieval = trainer.trained()
     return Fitted(
         spec=ModelSpec(
             trained_until=data.until,
@@ -113,12 +114,12 @@ def _fit(
             lineage=lineage,
         ),
         neighbours=neighbours,
-        retrieval=trainer.trained(),
+        retrieval=retrieval,
         start=start,
         ranker=ranker,
         metrics=_metrics(data, losses, ranker_losses)
         | queries.conversions.counts()
-        | {"retrieval_norm_largest": float(trainer.trained().table.norm(dim=1).max())},
+        | {"retrieval_norm_largest": float(retrieval.table.norm(dim=1).max())},
     )
 
 

@@ -79,10 +79,7 @@ def train_pointwise(
         losses.append(total(sharded.step(_batch(data, part, rng), share)) / torch.distributed.get_world_size())
         check_loss(losses)
         report(Step(number + 1, len(plan), losses[-1], rate=settings.learning_rate * share, samples=len(part)))
-    ranker = _trained(sharded.weights(), settings, data, spec)
-    # The running average of an infinite deviation, that of a feature which never varies, is no number.
-    ranker.model.network.standardise(torch.from_numpy(data.features.dense[train]))
-    return ranker
+    return _trained(sharded.weights(), settings, data, spec)
 
 
 def _network_spec(settings: RankingSettings, data: PointwiseData) -> NetworkSpec:

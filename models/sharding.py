@@ -111,6 +111,7 @@ class Sharded:
         bfloat16: bool = False,
     ) -> None:
         start = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        self._learnt = {name for name, _ in module.named_parameters()}
         fused = rates.rows == "rowwise_adagrad"
         if fused:
             row_rates = {"lr": rates.embedding, "eps": EPSILON}
@@ -131,7 +132,8 @@ class Sharded:
         )
         self._rates = rates
         self._bfloat16 = bfloat16
-        self._live = [part for value in self._module.state_dict().values() for part in local_parts(value)]
+        learnt = (value for name, value in self._module.state_dict().items() if name in self._learnt)
+        self._live = [part for value in learnt for part in local_parts(value)]
         self._averages = [part.clone() for part in self._live] if rates.average else []
         self._steps = 0
 
@@ -241,7 +243,8 @@ class Sharded:
         with upstream_notices_muted():
             module, optimizer = self._module.state_dict(), self._optimizer.state_dict()["state"]
         parts = iter(self._averages)
-        averages = {name: like(value, parts) for name, value in module.items()} if self._averages else {}
+        learnt = self._learnt if self._averages else ()
+        averages = {name: like(value, parts) for name, value in module.items() if name in learnt}
         return {"module": module, "average": averages, "optimizer": optimizer, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
+import movielens
 import numpy as np
 import pandas as pd
 from ml100k import Content, Question, Split, by_user, gain, questions, scores, split, trained
@@ -20,24 +21,15 @@ from models.bootstrap import bootstrap_mean
 from models.config import RetrievalSettings
 from models.content import content_vectors, fit_content
 from models.metrics import paired_bootstrap
-from streaming.dataset import DataSetMissing
 from streaming.movielens import load_movielens_100k
 
 KEY = "ml100k_augmentation"
+missing = movielens.missing
 CUT, END = 0.8, 0.9
 WAYS = ("crop", "mask", "reorder", "substitute")
 STRENGTHS = (0.1, 0.3)
 
 ByUser = NDArray[np.float64]
-
-
-def missing(options: Namespace) -> str:
-    """Return why the suite cannot run here, or nothing."""
-    try:
-        load_movielens_100k()
-    except DataSetMissing as error:
-        return str(error)
-    return ""
 
 
 def run(options: Namespace, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

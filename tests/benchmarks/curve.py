@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import movielens
 import msgspec
 import numpy as np
 from movielens_tables import slice_of, tables_of
@@ -30,24 +31,16 @@ from models.slices import Slice
 from models.spec import Lineage
 from models.time_split import Measured, TimeSplit, ask
 from services.quality.sources import report_sources
-from streaming.dataset import DataSet, DataSetMissing, InteractionRecord
+from streaming.dataset import DataSet, InteractionRecord
 from streaming.movielens import load_movielens_100k
 
 KEY = "ml100k_curve"
+missing = movielens.missing
 CUT = 0.9
 SHARES = (10, 25, 50)
 _DRAW = 17  # seed of the users that are kept and of the examples' negatives
 
 Records = Sequence[InteractionRecord]
-
-
-def missing(options: Namespace) -> str:
-    """Return why the suite cannot run here, or nothing."""
-    try:
-        load_movielens_100k()
-    except DataSetMissing as error:
-        return str(error)
-    return ""
 
 
 def run(options: Namespace, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

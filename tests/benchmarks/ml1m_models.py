@@ -74,7 +74,7 @@ def _sequence(known: Sequences, seed: int, quick: bool) -> SequenceRanker:
     from models.sequence_model import fit_sequence_model  # noqa: PLC0415 - torchrec is slow to import
 
     settings = _SEQUENCE.model_copy(update={"epochs": 1}) if quick else _SEQUENCE
-    return fit_sequence_model(known.held_back(1), settings, seed, threads=2, report=lambda _step: None)
+    return fit_sequence_model(known.held_back(1), settings, seed, threads=1, report=lambda _step: None)
 
 
 MODELS: dict[str, Entry] = {

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import movielens
 import numpy as np
 from numpy.typing import NDArray
 from ranking_models import SETTINGS, calibrated, logistic_regression, ranker, tuned, with_neighbours
@@ -21,25 +22,16 @@ from ranking_split import Split, split
 from ranking_statistics import LARGEST_BIAS, LARGEST_ERROR, difference, figures, is_calibrated, losses
 
 from models.pointwise_data import PointwiseData, pointwise_data
-from streaming.dataset import DataSetMissing
 from streaming.movielens import load_movielens_100k
 
 KEY = "ranking_ml100k"
+missing = movielens.missing
 LIKED_FROM = 4.0
 RANKER, BASELINE = "ranker", "logistic regression"
 NEIGHBOURS, REFITTED = f"{BASELINE} with neighbours", ", refit up to the cut"
 
 Floats = NDArray[np.float64]
 Save = Callable[[dict[str, Any]], None]
-
-
-def missing(options: Namespace) -> str:
-    """Return why the suite cannot run here, or nothing."""
-    try:
-        load_movielens_100k()
-    except DataSetMissing as error:
-        return str(error)
-    return ""
 
 
 def run(options: Namespace, save: Save) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 import saved
 import small
 import torch
+from processes import in_two
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from waiting import wait_until
 
@@ -142,15 +143,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for world in ("one", "two"):
             for kind in saved.LAYOUTS:
                 (folder / source / f"{world} {kind}").mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-        context = get_context("spawn")
-        processes = [context.Process(target=saved.in_two, args=(rank, str(folder)), daemon=True) for rank in range(2)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(400)
-            assert process.exitcode == 0
+    in_two(saved.in_two, folder)
     with limited_threads(1):
         saved.alone(folder)
     return folder

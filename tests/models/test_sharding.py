@@ -1,6 +1,5 @@
 """Two processes train what one trains, however the tables are laid out: the same losses and the same weights."""
 
-from multiprocessing import get_context
 from pathlib import Path
 
 import layouts
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import saved
 import torch
+from processes import in_two
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 
 from models.config import LayoutSettings
@@ -28,15 +28,7 @@ CHOICE_FIRST = "heads.bias"  # whose first place is added to all logits of the c
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes found, a file for each training and process."""
     folder = tmp_path_factory.mktemp("together")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-        context = get_context("spawn")
-        processes = [context.Process(target=layouts.in_two, args=(rank, str(folder)), daemon=True) for rank in range(2)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(500)
-            assert process.exitcode == 0
+    in_two(layouts.in_two, folder)
     return folder
 
 
