@@ -18,9 +18,8 @@ from models.neighbours import Neighbours
 from models.ranking_features import Recent, Shortlist, Sources, dense_features, feature_names, popularity_counts
 from models.spec import ContentSpec
 from models.tables import GrowingTable
-from models.trained_retrieval import TrainedRetrieval
+from models.trained_retrieval import Read, TrainedRetrieval
 
-_ASKS_AT_ONCE = 256
 _HOUR_MS, _MONTH_MS = 3_600_000, 30 * 86_400_000
 
 
@@ -73,7 +72,7 @@ def ranking_data(data: TrainingData, stage: FirstStage, settings: ModelSettings)
     asks = list(_asks(data, settings))
     if not asks:
         raise NotEnoughData("no labelled example is of a user with a history: land more events before training")
-    users = _user_vectors(data, stage, asks)
+    users = stage.retrieval.vectors_of([_read(data, ask, stage.retrieval.length) for ask in asks])
     popularity = _Popularity(data.log, len(data.items))
     content = content_vectors(stage.content, data.items)
     sources = Sources(stage.content, GrowingTable(content), stage.neighbours)
@@ -126,23 +125,10 @@ def _recent(log: Log, history: slice, time: int) -> Recent:
     return Recent(rows, history.stop - history.start, (time - int(log.times[history.stop - 1])) / 1000)
 
 
-def _user_vectors(data: TrainingData, stage: FirstStage, asks: list[_Ask]) -> NDArray[np.float32]:
-    """Return float32 [asks, dim], the tower's vectors for the asks' histories."""
-    length = stage.retrieval.length
-    vectors = []
-    for start in range(0, len(asks), _ASKS_AT_ONCE):
-        some = asks[start : start + _ASKS_AT_ONCE]
-        rows = np.zeros((len(some), length), dtype=np.int64)
-        kinds, gaps = np.zeros_like(rows), np.zeros_like(rows)
-        last = np.zeros(len(some), dtype=np.int64)
-        for number, ask in enumerate(some):
-            read = slice(max(ask.history.start, ask.history.stop - length), ask.history.stop)
-            size = read.stop - read.start
-            rows[number, :size], kinds[number, :size] = data.log.rows[read], data.log.kinds[read]
-            gaps[number, :size] = gap_buckets(data.log.times[read], int(data.groups.times[ask.group]))
-            last[number] = size - 1
-        vectors.append(stage.retrieval.user_vectors(rows, kinds, gaps, last))
-    return np.concatenate(vectors) if vectors else np.zeros((0, stage.retrieval.vectors.shape[1]), np.float32)
+def _read(data: TrainingData, ask: _Ask, length: int) -> Read:
+    newest = slice(max(ask.history.start, ask.history.stop - length), ask.history.stop)
+    gaps = gap_buckets(data.log.times[newest], int(data.groups.times[ask.group]))
+    return Read(data.log.rows[newest], data.log.kinds[newest], gaps)
 
 
 class _Popularity:

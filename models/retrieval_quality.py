@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.history import History, HistoryEvent, merge
 from models.heldout import Case
@@ -11,7 +10,7 @@ from models.inputs import gap_buckets
 from models.log import KINDS
 from models.metrics import ndcg
 from models.slices import Slice
-from models.trained_retrieval import TrainedRetrieval
+from models.trained_retrieval import Read, TrainedRetrieval
 from models.vocabulary import Vocabulary
 
 _AT_ONCE = 256
@@ -36,22 +35,15 @@ def _batches(cases: Sequence[Case]) -> Iterator[Sequence[Case]]:
 def _values(trained: TrainedRetrieval, part: Slice, vocabulary: Vocabulary, cases: Sequence[Case]) -> Iterator[float]:
     histories = [merge(History(), part.users[case.user_id].events, trained.length).events for case in cases]
     items = trained.vectors[: len(vocabulary)].numpy()
-    scores = _user_vectors(trained, histories, vocabulary, part.start) @ items.T
+    scores = trained.vectors_of([_read(events, vocabulary, part.start) for events in histories]) @ items.T
     for case, own in zip(cases, scores, strict=True):
         own[[row for item in case.seen if (row := vocabulary.row(item)) is not None]] = -np.inf
         best = np.argsort(-own, kind="stable")[:_K]
         yield ndcg([vocabulary.item_ids[row] for row in best], case.targets, _K)
 
 
-def _user_vectors(
-    trained: TrainedRetrieval, histories: Sequence[Sequence[HistoryEvent]], vocabulary: Vocabulary, as_of: int
-) -> NDArray[np.float32]:
-    rows = np.zeros((len(histories), trained.length), dtype=np.int64)
-    kinds, gaps = np.zeros_like(rows), np.zeros_like(rows)
-    for number, events in enumerate(histories):
-        size = len(events)
-        rows[number, :size] = [row for event in events if (row := vocabulary.row(event.item_id)) is not None]
-        kinds[number, :size] = [KINDS.index(event.kind.value) for event in events]
-        gaps[number, :size] = gap_buckets(np.array([event.happened_at for event in events]), as_of)
-    last = np.array([len(events) - 1 for events in histories], dtype=np.int64)
-    return trained.user_vectors(rows, kinds, gaps, last)
+def _read(events: Sequence[HistoryEvent], vocabulary: Vocabulary, as_of: int) -> Read:
+    rows = [row for event in events if (row := vocabulary.row(event.item_id)) is not None]
+    kinds = [KINDS.index(event.kind.value) for event in events]
+    gaps = gap_buckets(np.array([event.happened_at for event in events]), as_of)
+    return Read(np.array(rows, dtype=np.int64), np.array(kinds, dtype=np.int64), gaps)

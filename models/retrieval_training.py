@@ -1,6 +1,6 @@
 """Training of the sequence model: windows of histories, item embeddings in a sharded EmbeddingCollection."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,8 +16,8 @@ from models.checkpoints import Checkpoints, Run, digest
 from models.config import RetrievalSettings
 from models.device_batch import DeviceBatch
 from models.embedding_vocabulary import ItemRows
-from models.inputs import gap_buckets
 from models.log import Log
+from models.next_seconds import NextSeconds
 from models.norms import row_norms
 from models.progress import Report, Step
 from models.quiet import upstream_notices_muted
@@ -147,7 +147,7 @@ class RetrievalTrainer:
         `report` hears of every step. With checkpoints the same call goes on where an interrupted one was last saved;
         raises OtherRun when they are of another call, NotSaved. Raises TrainingDiverged when the loss does.
         """
-        targets = _next_seconds(log)
+        targets = NextSeconds.of(log)
         name = self._name(log, epochs, peak) if checkpoints else ""
         run = Run(checkpoints, self._sharded, self._rng, name)
         augmentation = Augmentation(self._settings, log, self._items)
@@ -238,7 +238,7 @@ class RetrievalTrainer:
         batches = np.split(order, np.searchsorted(ends, ends[-1] * np.arange(1, count) / count))
         return [batches[number] for number in self._rng.permutation(count)]
 
-    def _batch(self, log: Log, following: "_Following", augmentation: Augmentation, windows: list[slice]) -> Batch:
+    def _batch(self, log: Log, following: NextSeconds, augmentation: Augmentation, windows: list[slice]) -> Batch:
         length = max(window.stop - window.start for window in windows)
         unknown = self._items
         history = np.full((len(windows), length), unknown)
@@ -253,7 +253,7 @@ class RetrievalTrainer:
         taken_for_new = self._rng.random(history.shape) < self._settings.unknown_share
         history_rows = np.where(taken_for_new, self._shared[history], self._used[history])
         history[taken_for_new] = unknown
-        places, rows = _targets(following, windows, length)
+        places, rows = following.targets(windows, length)
         places, rows = places[asked.ravel()[places]], rows[asked.ravel()[places]]
         catalogue, corrections = self._catalogue(rows)
         shown_as_new = self._rng.random(len(catalogue)) < self._settings.unknown_share
@@ -290,53 +290,6 @@ class RetrievalTrainer:
         drawn = np.bincount(targets, minlength=self._items)[chosen] / max(len(targets), 1)
         absent = len(targets) * np.log1p(-np.minimum(drawn, 0.999)) + len(uniform) * np.log1p(-1 / self._items)
         return chosen, np.log(-np.expm1(absent))
-
-
-@dataclass(frozen=True)
-class _Following:
-    """For every event of a log where the next second of its user begins and ends, and the gap's bucket.
-
-    `is_last` marks the last event of its second, from which the next second is predicted; both bounds are equal at the
-    end of a history.
-    """
-
-    begins: Rows
-    ends: Rows
-    gaps: Rows
-    is_last: NDArray[np.bool_]
-    rows: Rows
-    wanted: NDArray[np.bool_]
-
-
-def _next_seconds(log: Log) -> _Following:
-    begins, ends, gaps = (np.zeros_like(log.rows) for _ in range(3))
-    for first, last in zip(log.starts[:-1], log.starts[1:], strict=True):
-        seconds = log.times[first:last] // 1000
-        begin = np.searchsorted(seconds, seconds, side="right")
-        end = np.append(begin, last - first)[begin]
-        begins[first:last], ends[first:last] = first + begin, first + end
-        if first < last:
-            gaps[first:last] = gap_buckets(log.times[first:last], int(log.times[last - 1]))
-    return _Following(begins, ends, gaps, begins == np.arange(len(begins)) + 1, log.rows, log.wanted)
-
-
-def _targets(following: _Following, windows: list[slice], length: int) -> tuple[Rows, Rows]:
-    """Return the flat places that have a target and the targets' rows, a pair for each event of the next second."""
-    pairs = list(_pairs(following, windows, length))
-    if not pairs:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    places, events = np.concatenate([place for place, _ in pairs]), np.concatenate([event for _, event in pairs])
-    wanted = following.wanted[events]
-    return places[wanted], following.rows[events[wanted]]
-
-
-def _pairs(following: _Following, windows: list[slice], length: int) -> Iterator[tuple[Rows, Rows]]:
-    for number, window in enumerate(windows):
-        at = np.flatnonzero(following.is_last[window])
-        begins, ends = following.begins[window][at], following.ends[window][at]
-        sizes = ends - begins
-        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        yield np.repeat(number * length + at, sizes), np.repeat(begins, sizes) + within
 
 
 def _rows(catalogue: Rows, history: Rows) -> KeyedJaggedTensor:

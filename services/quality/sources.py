@@ -14,7 +14,7 @@ from features.popularity import PopularityWindow
 from models.bootstrap import Mean, bootstrap_mean
 from models.metrics import Interval, ndcg_of, paired_bootstrap, recall_of
 from models.offline import popularity_of, query_of
-from models.scorer import Query, Scorer
+from models.scorer import CLICK_ALONE, Query, Scorer
 from models.slices import Slice
 from models.time_split import Asked, TimeSplit
 from services.recommend.candidates import SOURCES, Need, gather, sequence
@@ -128,7 +128,7 @@ def _ask(live: Live, query: Query, part: Slice, question: Asked, rows: Rows) -> 
         return np.append(table[targets], np.full(question.missing, np.inf))
 
     candidates = gather(live, need, surface.quotas, K)
-    scores = score_rows(live, query, candidates.rows, surface.weights)
+    scores = score_rows(live, query, candidates.rows, CLICK_ALONE)
     order = candidates.rows[np.argsort(-scores, kind="stable")]
     retrieved = allowed.among(sequence(live, need, K + allowed.barred))
     named = {name: allowed.among(source(live, need, DEEP + allowed.barred))[:DEEP] for name, source in SOURCES.items()}

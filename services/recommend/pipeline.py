@@ -148,12 +148,13 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     watch.lap("filters")
     candidates = gather(live, Need(query, allowed, ask.categories), ask.surface.quotas, ask.n)
     watch.lap("candidates")
-    scores = score_rows(live, query, candidates.rows, ask.surface.weights)
+    weights = _predicted(live, ask.surface.weights)
+    scores = score_rows(live, query, candidates.rows, weights)
     watch.lap("ranking")
     items = _slate(live, ask, candidates, scores)
     watch.lap("slate")
     missing = [NO_MODEL] if live.scorer is None else []
-    if live.scorer is not None and len(_predicted(live, ask.surface.weights)) < len(ask.surface.weights):
+    if live.scorer is not None and len(weights) < len(ask.surface.weights):
         missing.append(NO_TASK)
     if not state.history.events:
         missing.append(NO_HISTORY)
@@ -169,11 +170,11 @@ def _predicted(live: Live, weights: Mapping[str, float]) -> Mapping[str, float]:
 def score_rows(live: Live, query: Query, rows: NDArray[np.int64], weights: Mapping[str, float]) -> NDArray[np.float32]:
     """Return what orders candidates, float32[rows]: the model's scores, or without one how used they were lately.
 
-    The `weights` of conversions that the loaded model does not predict count for nothing.
+    `weights` are those of conversions that the loaded model predicts; raises UnknownTask for any other.
     """
     if live.scorer is None or len(rows) == 0:
         return usage(live, rows, query.as_of, 30).astype(np.float32)
-    return live.scorer.rank(query, rows, live.popularity, _predicted(live, weights))
+    return live.scorer.rank(query, rows, live.popularity, weights)
 
 
 def _slate(live: Live, ask: Ask, candidates: Candidates, scores: NDArray[np.float32]) -> list[SlateItem]:

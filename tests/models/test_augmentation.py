@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from models.augmentation import Augmentation
 from models.config import RetrievalSettings
 from models.log import Log
-from models.retrieval_training import CATALOGUE, HISTORY, RetrievalTrainer, _next_seconds
+from models.next_seconds import NextSeconds
+from models.retrieval_training import CATALOGUE, HISTORY, RetrievalTrainer
 from models.sharding import limited_threads, process_group
 
 Way = Literal["none", "crop", "mask", "reorder", "substitute"]
@@ -139,7 +140,7 @@ def test_the_trainer_asks_only_for_what_truly_followed(way: Way) -> None:
         augmented = Augmentation(settings, LOG, ITEMS)
         asked = 0
         for part in trainer._epoch(LOG, augmented):
-            batch = trainer._batch(LOG, _next_seconds(LOG), augmented, part)
+            batch = trainer._batch(LOG, NextSeconds.of(LOG), augmented, part)
             width = batch.kinds.shape[1]
             history = batch.rows[HISTORY].values().reshape(batch.kinds.shape)
             catalogue = batch.rows[CATALOGUE].values()
