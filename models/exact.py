@@ -4,15 +4,11 @@ from safetensors.torch import load
 
 from models.artifact import WEIGHTS, Artifact
 from models.ranking import RankingModel
-
-_PREFIX = "ranker."
+from models.weights import load_weights
 
 
 def exact_ranker(artifact: Artifact) -> RankingModel:
     """Return the network as it was trained; raises CorruptArtifact when the weights are missing."""
     model = RankingModel(artifact.spec.ranking.network)
-    weights = load(artifact.file(WEIGHTS))
-    model.load_state_dict(
-        {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}
-    )
+    load_weights(model, load(artifact.file(WEIGHTS)), "ranker.")
     return model.eval()

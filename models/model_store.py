@@ -49,7 +49,9 @@ class ModelCache:
                     with bentoml.models.create(self.tag(version), labels=labels, metadata=metadata) as model:
                         shutil.move(fetched, model.path)
                 except BentoMLException:
+                    found = self._folder(version)  # or the error is raised on, with what BentoML said before
                     _log.info("another process has fetched model %r meanwhile", version)
+                    return found
         return self._folder(version)
 
     def drop(self, version: str) -> None:

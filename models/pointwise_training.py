@@ -19,8 +19,9 @@ from models.pointwise_data import PointwiseData
 from models.progress import Report, Step
 from models.ranking_batches import jagged
 from models.ranking_training import hashed_tables
-from models.sharding import Rates, Sharded, load_weights, own_part, total
+from models.sharding import Rates, Sharded, own_part, total
 from models.spec import NetworkSpec
+from models.weights import load_weights
 
 _AVERAGE = 0.99  # of the weights over the last steps
 _FINAL_RATE = 0.05

@@ -18,8 +18,9 @@ from models.progress import Report, Step
 from models.ranking import PositionBias, RankingModel, TrainedRanker
 from models.ranking_batches import Batch, Batches
 from models.ranking_dataset import RankingData
-from models.sharding import Rates, Sharded, load_weights, total
+from models.sharding import Rates, Sharded, total
 from models.spec import NetworkSpec
+from models.weights import load_weights
 
 _ABSENT = -1e9
 _FINAL_RATE = 0.05

@@ -22,10 +22,11 @@ from models.norms import row_norms
 from models.progress import Report, Step
 from models.quiet import upstream_notices_muted
 from models.retrieval import RetrievalModel, Shape
-from models.sharding import Rates, Sharded, load_weights, own_part, total
+from models.sharding import Rates, Sharded, own_part, total
 from models.softmax import Choices, softmax_loss
 from models.trained_retrieval import TrainedRetrieval
 from models.trainer_state import TrainerState, forget_rows, put_state, take_state
+from models.weights import load_weights
 
 CATALOGUE, HISTORY = "catalogue", "history"
 _TABLE = "item"

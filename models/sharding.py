@@ -288,13 +288,6 @@ def own_part(count: int) -> slice:
     return slice(count * rank // world, count * (rank + 1) // world)
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], prefix: str) -> None:
-    """Load into a servable module the weights that the training module keeps under `prefix`."""
-    module.load_state_dict(
-        {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    )
-
-
 def _groups(parameters: Mapping[str, nn.Parameter], rates: Rates, tables: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return what Adam updates: dense weights, which decay, and the tables that no fused optimiser updates."""
     rows = [value for name, value in parameters.items() if name.endswith(tables)]
