@@ -55,6 +55,9 @@ class RetrievalSettings(BaseModel):
     bfloat16: bool = Field(False, description="multiply matrices in bfloat16, where the CPU can; faster and coarser")
     full_softmax_items: int = Field(20_000, ge=1, description="largest catalogue whose softmax runs over every item")
     sampled_negatives: int = Field(1_000, ge=1, description="uniform negatives a step in a larger catalogue")
+    mask_seen: bool = Field(
+        False, description="train to choose among what a user had not met yet, where nothing is chosen twice"
+    )
     augmentation: Literal["none", "crop", "mask", "reorder", "substitute"] = Field(
         "none", description="how the histories that the model reads in training are changed at random"
     )

@@ -22,8 +22,9 @@ from models.norms import row_norms
 from models.progress import Report, Step
 from models.quiet import upstream_notices_muted
 from models.retrieval import RetrievalModel, Shape
+from models.seen import seen_since
 from models.sharding import Rates, Sharded, own_part, total
-from models.softmax import Choices, softmax_loss
+from models.softmax import Choices, Seen, softmax_loss
 from models.trained_retrieval import TrainedRetrieval
 from models.trainer_state import TrainerState, forget_rows, put_state, take_state
 from models.weights import load_weights
@@ -46,7 +47,8 @@ class Batch(DeviceBatch):
     `rows` has those of the catalogue, int64 [items], and of the flattened windows. `kinds`, `gaps` are int64 [windows,
     length of the longest], padded at the end. Targets are flat: `places`, ascending, indexes the flattened windows,
     `targets` indexes the catalogue, among whose `corrections` (log of the chance that an item is in it) and content
-    vectors it chooses; `weights` sum to 1 over all processes' parts.
+    vectors it chooses; `weights` sum to 1 over all processes' parts. `since` is `seen_since` of the windows, with no
+    column where the softmax also runs over what was seen.
     """
 
     rows: KeyedJaggedTensor
@@ -58,6 +60,7 @@ class Batch(DeviceBatch):
     weights: Tensor
     catalogue_content: Tensor
     corrections: Tensor
+    since: Tensor
 
 
 class RetrievalLoss(RetrievalModel):
@@ -73,7 +76,10 @@ class RetrievalLoss(RetrievalModel):
         inputs = self.inputs(history.reshape(*batch.kinds.shape, -1), batch.kinds, batch.gaps)
         places, of_place = torch.unique(batch.places, return_inverse=True)
         users = self.tower.at_every_place(inputs).flatten(0, 1)[places]
-        loss = softmax_loss(users, catalogue, batch.corrections, Choices(of_place, batch.targets, batch.weights))
+        length = batch.kinds.shape[1]
+        seen = Seen(batch.since, places // length, places % length) if batch.since.shape[1] else None
+        choices = Choices(of_place, batch.targets, batch.weights, seen)
+        loss = softmax_loss(users, catalogue, batch.corrections, choices)
         return loss * torch.distributed.get_world_size()
 
 
@@ -272,7 +278,13 @@ class RetrievalTrainer:
             weights=torch.from_numpy(weights[mine]).float(),
             catalogue_content=self._content_of(catalogue),
             corrections=torch.from_numpy(corrections).float(),
+            since=torch.from_numpy(self._since(log, windows[own], length, catalogue)),
         )
+
+    def _since(self, log: Log, windows: list[slice], length: int, catalogue: Rows) -> NDArray[np.int16]:
+        if self._settings.mask_seen:
+            return seen_since(log, windows, length, self._items)[:, catalogue]
+        return np.zeros((len(windows), 0), dtype=np.int16)
 
     def _content_of(self, rows: Rows) -> Tensor:
         """Return the content vectors of rows, float [*rows.shape, width]; a random share of them without text."""

@@ -14,12 +14,32 @@ _PLACES = 1_024  # logits of so many places at once
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What was no choice any more: of a place that is step s of window w, each item whose `since`[w, item] <= s.
+
+    `since` is int16[windows, items]; `windows` and `steps`, int64[places], say where in them each place is.
+    """
+
+    since: Tensor
+    windows: Tensor
+    steps: Tensor
+
+    def at(self, part: slice) -> Tensor:
+        """Return bool[places of the part, items]."""
+        return self.since[self.windows[part]] <= self.steps[part, None].to(self.since.dtype)  # or it widens the larger
+
+
+@dataclass(frozen=True)
 class Choices:
-    """What was chosen: at `places` int64[n], ascending, the items `targets` int64[n], weighing `weights` float[n]."""
+    """What was chosen: at `places` int64[n], ascending, the items `targets` int64[n], weighing `weights` float[n].
+
+    With `seen`, a place chooses among what it had not met, and what it chose; every place must choose something then.
+    """
 
     places: Tensor
     targets: Tensor
     weights: Tensor
+    seen: Seen | None = None
 
 
 def softmax_loss(users: Tensor, catalogue: Tensor, corrections: Tensor, choices: Choices) -> Tensor:
@@ -45,7 +65,10 @@ class _SoftmaxLoss(torch.autograd.Function):
             part, own = slice(start, start + _PLACES), slice(bounds[number], bounds[number + 1])
             chosen = (choices.places[own] - start, choices.targets[own])
             logits = users[part] @ catalogue.T - corrections
-            picked, top = logits[chosen], logits.amax(dim=1, keepdim=True)
+            picked = logits[chosen]
+            if choices.seen:
+                logits.masked_fill_(choices.seen.at(part), float("-inf"))[chosen] = picked
+            top = logits.amax(dim=1, keepdim=True)
             shares = logits.sub_(top).exp_()
             sums = shares.sum(dim=1, keepdim=True)
             loss += (choices.weights[own] * ((top + sums.log())[chosen[0], 0] - picked)).sum()

@@ -57,7 +57,7 @@ _SEQUENCE = RetrievalSettings(
     blocks=2,
     dropout=0.3,
     unknown_share=0.0,
-    epochs=12,
+    epochs=24,
     batch_size=24,
     learning_rate=2e-3,
     embedding_learning_rate=2e-3,
@@ -67,6 +67,7 @@ _SEQUENCE = RetrievalSettings(
     warmup_steps=200,
     average=0.999,
     bfloat16=True,
+    mask_seen=True,
 )
 
 

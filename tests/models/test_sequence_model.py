@@ -31,6 +31,8 @@ def fitted(sequences: Sequences, **changes: object) -> SequenceModel:
     [
         {},
         {"bfloat16": True},
+        {"mask_seen": True},
+        {"mask_seen": True, "full_softmax_items": 1, "sampled_negatives": 20},
         {"embedding_optimizer": "adam", "embedding_learning_rate": 0.02},
         {"embedding_optimizer": "adam", "embedding_learning_rate": 0.005, "input_scale": 4.0},
     ],
