@@ -93,6 +93,16 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
     return sum(row.count * abs(row.prediction - row.rate) for row in rows) / sum(row.count for row in rows)
 
 
+def error_by_chance(probabilities: ArrayLike, seed: int, bins: int = 10, draws: int = 200) -> float:
+    """Return the expected calibration error that these predictions would show on average if they were all true.
+
+    It is what few rows cost by themselves, measured on `draws` sets of labels that are drawn from the predictions.
+    """
+    probability, rng = _finite(probabilities, "probabilities"), np.random.default_rng(seed)
+    drawn = (rng.random(len(probability)) < probability for _ in range(draws))
+    return float(np.mean([expected_calibration_error(probability, labels, bins) for labels in drawn]))
+
+
 def _newton(columns: Floats, target: Floats, weight: Floats) -> tuple[float, float]:
     """Return the coefficients of the least weighted cross-entropy; `columns` [n, 2], the second one all ones."""
     rate = float(weight @ target)

@@ -146,7 +146,10 @@ class GateSettings(BaseModel):
         0.8, ge=0, le=1, description="least share of the champion's and the reference's coverage@10"
     )
     calibration: float = Field(
-        0.05, gt=0, le=1, description="largest expected calibration error of the ranker, where it was measured"
+        0.05,
+        gt=0,
+        le=1,
+        description="most that the expected calibration error of a conversion may exceed what chance would show",
     )
 
 

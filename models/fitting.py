@@ -97,7 +97,7 @@ def _fit(
     with timer.part("ranking") as report:
         kept = saved and saved.part("ranking")
         ranker, ranker_losses = train_ranker(settings.ranking, data.items, queries, settings.seed, report, kept)
-    conversions = calibrated(ranker, queries, settings.ranking.buckets)
+    conversions = calibrated(ranker, queries, settings.ranking.buckets, settings.seed)
     with timer.part("retrieval refit") as report:
         losses += trainer.train(
             data.log, settings.retrieval.refit_epochs, _REFIT_PEAK, report, saved and saved.part("refit")
@@ -110,7 +110,7 @@ def _fit(
             trained_until=data.until,
             content=content,
             retrieval=_retrieval_spec(settings.retrieval),
-            ranking=_ranking_spec(data, settings, feature_names(content), ranker.spec, conversions),
+            ranking=_ranking_spec(data, settings, feature_names(content), ranker.spec, conversions.tasks),
             lineage=lineage,
         ),
         neighbours=neighbours,
@@ -119,6 +119,7 @@ def _fit(
         ranker=ranker,
         metrics=_metrics(data, losses, ranker_losses)
         | queries.conversions.counts()
+        | conversions.metrics
         | {"retrieval_norm_largest": float(retrieval.table.norm(dim=1).max())},
     )
 

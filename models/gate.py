@@ -2,7 +2,7 @@
 
 All models are asked about the same users on one slice of time that is later than what any of them was trained on. What
 is compared, with the champion and with a frozen reference, is the relative difference of NDCG@10, paired over users,
-and coverage. By itself the model is asked for the calibration of its ranker, where training has measured it.
+and coverage. By itself the model is asked for the calibration of its ranker, where training could measure it.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from streaming.ids import UserId
 Outcome = Literal["pass", "fail", "insufficient data", "unreadable"]
 
 CALIBRATION_ERROR = "ranking_calibration_error"
-"""The name of the ranker's expected calibration error among an artifact's metrics."""
+"""Among an artifact's metrics, the most by which a task's expected calibration error exceeds what chance would show."""
 
 
 class SliceOverlaps(FlywheelError):

@@ -1,10 +1,13 @@
 """From a conversion's logits to probabilities, fitted on the newest labels, which the ranker was not trained on."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.calibration import fit_calibrator
+from models.calibration import Floats, error_by_chance, expected_calibration_error, fit_calibrator
+from models.gate import CALIBRATION_ERROR
 from models.ranking import TrainedRanker
 from models.ranking_dataset import RankingData
 from models.spec import TaskSpec
@@ -12,19 +15,45 @@ from models.spec import TaskSpec
 _QUERIES_AT_ONCE = 256
 
 
-def calibrated(ranker: TrainedRanker, data: RankingData, buckets: int) -> tuple[TaskSpec, ...]:
-    """Return the conversions of a ranker that was trained on `data` with hashed tables of so many `buckets`."""
+@dataclass(frozen=True)
+class Calibrated:
+    """The conversions with their calibrators, and how well calibrated they were found to be, by name of a metric."""
+
+    tasks: tuple[TaskSpec, ...]
+    metrics: dict[str, float]
+
+
+def calibrated(ranker: TrainedRanker, data: RankingData, buckets: int, seed: int) -> Calibrated:
+    """Calibrate the conversions of a ranker that was trained on `data` with hashed tables of so many `buckets`.
+
+    `seed` is that of what chance alone would show.
+    """
     conversions = data.conversions
     calibrates: NDArray[np.bool_] = np.any(conversions.held_out, axis=(1, 2))
     held_out = data.fresh[calibrates[data.group[data.fresh]]]
     groups = data.group[held_out]
     logits = _conversion_logits(ranker, data, held_out, buckets)
-    tasks = []
+    tasks, metrics, beyond = [], dict[str, float](), list[float]()
     for number, name in enumerate(conversions.names):
         used = conversions.held_out[groups][..., number]
         labels = conversions.labels[groups][..., number][used]
-        tasks.append(TaskSpec(name, fit_calibrator(logits[..., number][used], labels)))
-    return tuple(tasks)
+        own = logits[..., number][used]
+        tasks.append(TaskSpec(name, fit_calibrator(own, labels)))
+        if len(labels) > 1:
+            probabilities = _by_the_other_half(own, labels)
+            error = expected_calibration_error(probabilities, labels)
+            chance = error_by_chance(probabilities, seed)
+            metrics |= {f"{name}_calibration_error": error, f"{name}_calibration_error_by_chance": chance}
+            metrics |= {f"{name}_calibration_labels": len(labels)}
+            beyond.append(max(0.0, error - chance))
+    return Calibrated(tuple(tasks), metrics | ({CALIBRATION_ERROR: max(beyond)} if beyond else {}))
+
+
+def _by_the_other_half(logits: NDArray[np.float32], labels: NDArray[np.bool_]) -> Floats:
+    """Return each label's probability by a calibrator of the other half of them, the older or the newer one."""
+    half = len(labels) // 2
+    older = fit_calibrator(logits[half:], labels[half:]).apply(logits[:half])
+    return np.concatenate((older, fit_calibrator(logits[:half], labels[:half]).apply(logits[half:])))
 
 
 def _conversion_logits(

@@ -35,7 +35,9 @@ _DENSE = {
     "plain, row-wise Adagrad": model.row_wise_adagrad,
     "plain, SGD": model.sgd,
     "plain, Adagrad": model.adagrad,
+    "plain, Adagrad in one kernel": model.adagrad_in_one_kernel,
     "plain, Adam": model.adam,
+    "plain, Adam in one kernel": model.adam_in_one_kernel,
 }
 _SPARSE = "plain, sparse SGD"
 _SAME = {FUSED: "plain, row-wise Adagrad", _FUSED_SGD: "plain, SGD"}

@@ -205,12 +205,22 @@ def sgd(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 def adagrad(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return Adagrad with a sum for each weight, in one kernel a table, the fastest that torch has."""
+    """Return Adagrad with a sum for each weight, as torch gives it."""
+    return torch.optim.Adagrad(rows, lr=RATES.embedding)
+
+
+def adagrad_in_one_kernel(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return Adagrad in one kernel a table, the fastest that torch has."""
     return torch.optim.Adagrad(rows, lr=RATES.embedding, fused=True)
 
 
 def adam(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return Adam, in one kernel a table, the fastest that torch has."""
+    """Return Adam, as torch gives it."""
+    return torch.optim.Adam(rows, lr=RATES.dense)
+
+
+def adam_in_one_kernel(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return Adam in one kernel a table, the fastest that torch has."""
     return torch.optim.Adam(rows, lr=RATES.dense, fused=True)
 
 

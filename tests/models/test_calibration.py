@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from models.calibration import Calibrator, NotCalibrated, expected_calibration_error, fit_calibrator, reliability
+from models.calibration import (
+    Calibrator,
+    NotCalibrated,
+    error_by_chance,
+    expected_calibration_error,
+    fit_calibrator,
+    reliability,
+)
 
 SEED = 11
 
@@ -104,6 +111,15 @@ def test_reliability_of_a_worked_example() -> None:
         (pytest.approx(0.85), 1.0, 2),
     ]
     assert expected_calibration_error([0.9, 0.1, 0.2, 0.8], [1, 0, 1, 1], bins=2) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("rows", "bins"), [(100, 1), (1_000, 1), (10_000, 10)])
+def test_chance_alone_shows_what_a_coin_s_share_is_off_by(rows: int, bins: int) -> None:
+    print("seed", SEED)  # noqa: T201
+    spread = np.linspace(0.4999, 0.5001, rows)  # or the bins were one
+    # The share of heads is about normal, with a mean distance of its deviation times the root of 2 / pi.
+    expected = 0.5 / np.sqrt(rows / bins) * np.sqrt(2 / np.pi)
+    assert error_by_chance(spread, SEED, bins) == pytest.approx(expected, rel=0.15)
 
 
 @given(predictions, st.integers(1, 12))

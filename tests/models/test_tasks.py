@@ -12,10 +12,12 @@ from test_parity import history
 
 from features.popularity import PopularityWindow
 from models.artifact import write_artifact
+from models.calibration import expected_calibration_error, fit_calibrator
 from models.config import RankingSettings
 from models.dataset import TrainingData
 from models.export import Fitted, artifact_parts
 from models.fitting import Timer, fit
+from models.gate import CALIBRATION_ERROR
 from models.ranking_calibration import calibrated
 from models.ranking_dataset import FirstStage, ranking_data
 from models.scorer import Query, Scorer, UnknownTask
@@ -64,7 +66,8 @@ def test_likes_are_expected_of_the_items_that_are_liked(data: TrainingData, tmp_
 def test_conversions_are_calibrated_on_the_newest_labels(fitted: Fitted, data: TrainingData) -> None:
     stage = FirstStage(fitted.spec.content, fitted.neighbours, fitted.retrieval)
     queries = ranking_data(data, stage, small.SETTINGS)
-    (like,) = calibrated(fitted.ranker, queries, small.SETTINGS.ranking.buckets)
+    found = calibrated(fitted.ranker, queries, small.SETTINGS.ranking.buckets, small.SEED)
+    (like,) = found.tasks
     newest = np.arange(len(data.groups) - round(0.1 * 24 * 4), len(data.groups))  # groups are in the order of time
     at = torch.from_numpy(queries.fresh[newest])
     rows, recent = torch.from_numpy(data.groups.rows[newest, :1]), torch.from_numpy(queries.recent)[at]
@@ -83,6 +86,19 @@ def test_conversions_are_calibrated_on_the_newest_labels(fitted: Fitted, data: T
     yes, no = liked.sum(), (~liked).sum()
     expected = (yes * (yes + 1) / (yes + 2) + no / (no + 2)) / len(newest)
     assert like.calibrator.apply(logits.numpy()).mean() == pytest.approx(expected, abs=1e-3)
+
+    # What is said of the calibration comes from calibrators that had not seen the label.
+    half = len(newest) // 2
+    sides = (slice(half, None), slice(0, half)), (slice(0, half), slice(half, None))
+    probabilities = np.concatenate(
+        [fit_calibrator(logits[others].numpy(), liked[others]).apply(logits[own].numpy()) for others, own in sides]
+    )
+    error = expected_calibration_error(probabilities, liked)
+    assert found.metrics["like_calibration_labels"] == len(newest)
+    assert found.metrics["like_calibration_error"] == pytest.approx(error, abs=1e-4)
+    beyond = error - found.metrics["like_calibration_error_by_chance"]
+    assert found.metrics[CALIBRATION_ERROR] == pytest.approx(max(0.0, beyond), abs=1e-4)
+    assert fitted.metrics.keys() >= found.metrics.keys()
 
 
 def test_nobody_without_a_history_is_given_a_probability(scorer: Scorer) -> None:
