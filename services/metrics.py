@@ -4,6 +4,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
+_METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
+
+
+def known_method(method: str) -> str:
+    """Return a request's method, `other` for one that HTTP does not know: clients choose it."""
+    return method if method in _METHODS else "other"
+
 
 class HttpMetrics:
     """Requests by route; the route is the template, never the path, so unknown paths make no series."""
@@ -19,8 +26,7 @@ class HttpMetrics:
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answer."""
-        known = method if method in ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS") else "other"
-        self._seconds.labels(route, known, str(status)).observe(seconds)
+        self._seconds.labels(route, known_method(method), str(status)).observe(seconds)
 
 
 class CollectorMetrics:

@@ -1,11 +1,13 @@
 """Settings of the HTTP services."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.config import ConversionName
+
+AccessLogMode = Literal["off", "errors", "all"]
 
 
 class ServingSettings(BaseModel):
@@ -21,6 +23,9 @@ class ServingSettings(BaseModel):
 
     max_body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; larger ones get 413")
     max_in_flight: int = Field(256, ge=1, description="requests a process works on at once; more get 429")
+    background_in_flight: int = Field(
+        128, ge=1, description="requests in progress from which on those of low priority (`priority: u=5` up) get 429"
+    )
     request_deadline_ms: int = Field(5_000, ge=1, description="time for one request, evaluations aside; then 504")
     store_deadline_ms: int = Field(100, ge=1, description="time for reading the user's state; then its fallback")
 
@@ -28,6 +33,16 @@ class ServingSettings(BaseModel):
     acknowledge_deadline_ms: int = Field(4_000, ge=1, description="time for Kafka to acknowledge an event; then 503")
     event_max_age_hours: int = Field(24 * 7, ge=1, description="oldest happened_at that the collector accepts")
     event_max_ahead_seconds: int = Field(300, ge=0, description="how far ahead of our clock happened_at may be")
+
+    access_log: AccessLogMode = Field(
+        "errors", description="answers that get a JSON line on standard error: `off`, `errors` (status 500 up), `all`"
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="URL that takes OpenTelemetry traces over HTTP, such as http://host:4318/v1/traces"
+    )
+    trace_share: float = Field(
+        0.01, ge=0, le=1, description="share of requests that are traced beside those whose caller asks for it"
+    )
 
     task_weights: dict[ConversionName, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         {}, description='weights of conversions in the score beside the click, as JSON such as {"purchase": 0.5}'

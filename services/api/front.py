@@ -2,22 +2,27 @@
 
 BentoML's per-request middlewares cost several times what a recommendation does, and their timeout timers are never
 cancelled, which grows the heap that each garbage collection walks. So the front does what they would: limits, deadline,
-key check, metrics labelled by route, and problems for everything that goes wrong.
+key check, traces, metrics labelled by route, access log, and problems for everything that goes wrong.
 """
 
 import asyncio
+import re
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
+from services.api.access_log import AccessLog, Answered
 from services.api.auth import Gate
 from services.api.openapi import document
 from services.api.problems import MEDIA_TYPE, Problem, ProblemError, problem
 from services.api.routes import Call, Reply, Route, Router
-from services.metrics import HttpMetrics
+from services.metrics import HttpMetrics, known_method
 from services.settings_serving import ServingSettings
+from services.tracing import Tracing, trace_id
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,6 +33,9 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 _OPEN_BEHIND = frozenset({"/", "/livez", "/healthz"})
 _ASSETS = "/static_content/"
 _METRICS = "/metrics"
+_UNMATCHED = "unmatched"
+_URGENCY = re.compile(r"(?:^|,)\s*u=([0-7])\s*(?:,|;|$)")  # of RFC 9218: 0 is the most urgent, 3 what is not marked
+_BACKGROUND = 5
 _DRAINED = 64 * 1024 * 1024  # bytes of a refused body that are read and dropped, so that its sender reads the answer
 
 
@@ -56,6 +64,17 @@ class ClientGone(Exception):
     """The client hung up before its request was read."""
 
 
+@dataclass
+class _Request:
+    """What is known of a request so far; `started` in seconds of the performance counter."""
+
+    scope: Scope
+    receive: Receive
+    started: float
+    route: str = _UNMATCHED
+    trace_id: str | None = None
+
+
 class Front:
     """Answers the application's routes; hands probes, metrics and the index page to BentoML's app."""
 
@@ -75,50 +94,59 @@ class Front:
 
         routes.append(Route("GET", "/docs.json", "The OpenAPI document.", answer_docs, {200: type(docs)}))
         self._router = Router(routes)
+        self._log = AccessLog(application.serving.access_log, sys.stderr)
+        self._tracing = Tracing.of(application.title, application.serving)
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection event, as ASGI asks."""
-        if scope["type"] != "http" or self._application is None:
-            await self._behind(scope, receive, send)
-            return
-        path = scope["path"]
-        if path in _OPEN_BEHIND or path.startswith(_ASSETS):
-            await self._behind(scope, receive, send)
-            return
-        started = time.perf_counter()
         application = self._application
-        label = "unmatched"
+        if scope["type"] != "http" or application is None or _is_open(scope["path"]):
+            await self._behind(scope, receive, send)
+            return
+        request = _Request(scope, receive, time.perf_counter())
         try:
-            if path == _METRICS:
+            if scope["path"] == _METRICS:
                 application.gate.admit(_header(scope, b"authorization"), None, _reached(scope))
                 application.refresh_metrics()
                 await self._behind(scope, receive, send)
                 return
-            route, values = self._router.match(scope["method"], scope["raw_path"].partition(b"?")[0])
-            label = route.path
-            reply = await self._reply(application, route, values, (scope, receive))
+            reply = await self._traced(application, request)
         except ProblemError as error:
-            reply = Reply(error.problem, error.problem.status, error.headers)
+            reply = _refusal(error)
         except ClientGone:
             return
         except Exception:
             # Counted before the answer, which a client that is gone does not take; the server logs the error.
-            application.http_metrics.answered(label, scope["method"], 500, time.perf_counter() - started)
             detail = "Something went wrong on our side; the log has the details."
-            await _send(send, Reply(problem(500, "internal-error", detail), 500))
+            reply = Reply(problem(500, "internal-error", detail), 500)
+            self._answered(application, request, reply)
+            await _send(send, reply)
             raise
         await _send(send, reply)
-        application.http_metrics.answered(label, scope["method"], reply.status, time.perf_counter() - started)
+        self._answered(application, request, reply)
+
+    async def _traced(self, application: Application, request: _Request) -> Reply:
+        """Return the reply of the route, or the problem that it raised."""
+        scope = request.scope
+        route, values = self._router.match(scope["method"], scope["raw_path"].partition(b"?")[0])
+        request.route = route.path
+        with self._tracing.request(route.path, _header(scope, b"traceparent")) as span:
+            request.trace_id = trace_id(span)
+            try:
+                reply = await self._reply(application, route, values, request)
+            except ProblemError as error:
+                reply = _refusal(error)
+            span.set_attribute("http.response.status_code", reply.status)
+        return reply
 
     async def _reply(
-        self, application: Application, route: Route, values: Mapping[str, str], request: tuple[Scope, Receive]
+        self, application: Application, route: Route, values: Mapping[str, str], request: _Request
     ) -> Reply:
-        scope, receive = request
-        serving = application.serving
+        scope, serving = request.scope, application.serving
         if route.scope is not None:
             application.gate.admit(_header(scope, b"authorization"), route.scope, _reached(scope))
-        if self._in_flight >= serving.max_in_flight:
+        if self._in_flight >= _limit(scope, serving):
             raise ProblemError(
                 problem(429, "too-many-requests", "More requests are in progress than this process takes."),
                 {"retry-after": "1"},
@@ -126,13 +154,47 @@ class Front:
         self._in_flight += 1
         try:
             async with asyncio.timeout(serving.request_deadline_ms / 1000 if route.has_deadline else None):
-                data = await _read_body(receive, serving.max_body_bytes)
+                data = await _read_body(request.receive, serving.max_body_bytes)
                 return await route.handle(Call(_decode(route, scope, data), values))
         except TimeoutError as error:
             detail = f"The request took longer than {serving.request_deadline_ms} ms."
             raise ProblemError(problem(504, "deadline-exceeded", detail)) from error
         finally:
             self._in_flight -= 1
+
+    def _answered(self, application: Application, request: _Request, reply: Reply) -> None:
+        """Count and log an answer."""
+        seconds, method = time.perf_counter() - request.started, request.scope["method"]
+        application.http_metrics.answered(request.route, method, reply.status, seconds)
+        if self._log.wants(reply.status):
+            self._log.write(
+                Answered(
+                    at=time.time_ns() // 1_000_000,
+                    service=application.title,
+                    method=known_method(method),
+                    route=request.route,
+                    status=reply.status,
+                    ms=round(1_000 * seconds, 3),
+                    request_id=reply.request_id,
+                    trace_id=request.trace_id,
+                )
+            )
+
+
+def _is_open(path: str) -> bool:
+    """Whether BentoML answers a path, for everybody."""
+    return path in _OPEN_BEHIND or path.startswith(_ASSETS)
+
+
+def _refusal(error: ProblemError) -> Reply:
+    return Reply(error.problem, error.problem.status, error.headers)
+
+
+def _limit(scope: Scope, serving: ServingSettings) -> int:
+    """Return how many requests may be in progress for this one to be taken as well."""
+    urgency = _URGENCY.search(_header(scope, b"priority") or "")
+    is_background = urgency is not None and int(urgency[1]) >= _BACKGROUND
+    return min(serving.background_in_flight, serving.max_in_flight) if is_background else serving.max_in_flight
 
 
 def _decode(route: Route, scope: Scope, data: bytes) -> Any:

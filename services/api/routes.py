@@ -21,11 +21,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a handler answers."""
+    """What a handler answers; the access log names the request by `request_id`, where it has one."""
 
     body: msgspec.Struct | None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    request_id: str | None = None
 
 
 Handler = Callable[[Call], Awaitable[Reply]]
