@@ -23,7 +23,7 @@ from services.recommend.evaluation import Evaluations
 from services.recommend.impressions import ImpressionLog
 from services.recommend.pipeline import Pipeline
 from services.recommend.similar import find_similar
-from services.recommend.state import UserStates
+from services.recommend.state import LastStates, UserStates
 from services.recommend.surfaces import HOME, weighted
 from services.recommend.tails import Tails
 from services.recommend.upkeep import Upkeep
@@ -37,7 +37,8 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     metrics, impression_metrics = RecommendMetrics(metrics_registry), ImpressionMetrics(metrics_registry)
     engine = Engine()
     reader = OnlineReader(settings.store, namespace)
-    states = UserStates(reader, serving.store_deadline_ms / 1000, settings.store.history_length)
+    last = LastStates(serving.last_states, time.monotonic)
+    states = UserStates(reader, serving.store_deadline_ms / 1000, settings.store.history_length, last)
     impressions = ImpressionLog(kafka, topics, serving.impression_queue, impression_metrics)
     models = Registry(artifacts_url(settings.model.under(settings.home)), namespace)
     champion = ChampionWatch(models, ModelCache(models, namespace), engine, serving.champion_poll_seconds)

@@ -28,6 +28,9 @@ class ServingSettings(BaseModel):
     )
     request_deadline_ms: int = Field(5_000, ge=1, description="time for one request, evaluations aside; then 504")
     store_deadline_ms: int = Field(100, ge=1, description="time for reading the user's state; then its fallback")
+    last_states: int = Field(
+        1_000, ge=0, description="user states a process remembers for 15 minutes, for while the store is away"
+    )
 
     impression_queue: int = Field(10_000, ge=1, description="impressions held while Kafka is away; more are lost")
     acknowledge_deadline_ms: int = Field(4_000, ge=1, description="time for Kafka to acknowledge an event; then 503")

@@ -22,7 +22,7 @@ from services.collect.intake import Clerk
 from services.metrics import RecommendMetrics
 from services.recommend.engine import Engine
 from services.recommend.pipeline import Ask, Asker, Pipeline, Slate
-from services.recommend.state import UserStates
+from services.recommend.state import LastStates, UserStates
 from services.recommend.surfaces import BUILT_IN, PROBE
 from streaming.codec import decode, encode
 from streaming.consumer import Received
@@ -126,7 +126,8 @@ class Circle:
         self.log, self.store, self.engine = MemoryLog(), MemoryStore(), Engine()
         self.clerk = Clerk(now=lambda: NOW, new_id=self._new_id, max_age_ms=1_000, max_ahead_ms=1_000)
         self._ids = 0
-        states = UserStates(self.store, deadline_s=1.0, history_length=100)  # type: ignore[arg-type]
+        last = LastStates(0, lambda: 0.0)
+        states = UserStates(self.store, deadline_s=1.0, history_length=100, last=last)  # type: ignore[arg-type]
         self._pipeline = Pipeline(self.engine, states, self.log, RecommendMetrics(CollectorRegistry()), lambda: 0.0)
         for item in ITEMS:
             self.log.publish(ItemUpserted(**envelope(f"item-{item}"), item_id=item))

@@ -22,6 +22,7 @@ from services.recommend.live import Live
 from services.recommend.slate import draw
 from services.recommend.state import NO_HISTORY, State, UserStates
 from services.recommend.surfaces import Surface
+from services.tracing import record_stages
 from streaming.events import Impression, LoggedState, SlateItem
 from streaming.ids import ItemId, RequestId, SessionId, UserId
 
@@ -131,6 +132,7 @@ class Pipeline:
         )
 
     def _record(self, ask: Ask, slate: Slate, watch: Stopwatch) -> None:
+        record_stages(watch.seconds)
         for stage, seconds in watch.seconds.items():
             self._metrics.stage(stage, seconds)
         for source, count in slate.candidates.items():

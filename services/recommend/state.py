@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cachetools import TTLCache
 from redis.exceptions import RedisError
 
 from features.history import History, HistoryEvent, merge
@@ -14,7 +15,10 @@ from streaming.ids import ItemId, UserId
 _log = logging.getLogger(__name__)
 
 STORE_DOWN = "store_unavailable"
+LAST_KNOWN = "last_known_state"
 NO_HISTORY = "no_history"
+
+_REMEMBERED_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,41 @@ class State:
 NOBODY = State(History(), frozenset(), {})
 
 
+class LastStates:
+    """The states that were read last, for while the store is away: `most` users', each for a quarter of an hour.
+
+    `clock` in seconds.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+        self._states: TTLCache[UserId, State] = TTLCache(most, _REMEMBERED_S, clock)
+
+    def put(self, user_id: UserId, state: State) -> None:
+        """Remember what was read."""
+        if self._states.maxsize:
+            self._states[user_id] = state
+
+    def instead(self, user_id: UserId) -> State:
+        """Return what is remembered of a user, or nothing, and what it stands for."""
+        known = self._states.get(user_id)
+        if known is None:
+            return replace(NOBODY, fallbacks=(STORE_DOWN,))
+        return replace(known, fallbacks=(STORE_DOWN, LAST_KNOWN))
+
+
 class UserStates:
     """Reads states from the online store within a deadline."""
 
-    def __init__(self, reader: OnlineReader, deadline_s: float, history_length: int) -> None:
+    def __init__(self, reader: OnlineReader, deadline_s: float, history_length: int, last: LastStates) -> None:
         self._reader = reader
         self._deadline_s = deadline_s
+        self._last = last
         self.history_length = history_length
 
     async def read(self, user_id: UserId | None, as_of: int) -> State:
         """Return a user's stored state with the features known at `as_of`, ms.
 
-        When the store does not answer in time the state is empty and says so.
+        When the store does not answer in time it is the one that was read last, or empty, and says so.
         """
         if user_id is None:
             return NOBODY
@@ -64,5 +91,7 @@ class UserStates:
                 stored = await self._reader.user_state(user_id, as_of)
         except (RedisError, TimeoutError, OSError) as error:
             _log.warning("the online store gave no state for user %r: %s", user_id, error or "timeout")
-            return replace(NOBODY, fallbacks=(STORE_DOWN,))
-        return State(stored.history, frozenset(stored.history.items), stored.features)
+            return self._last.instead(user_id)
+        state = State(stored.history, frozenset(stored.history.items), stored.features)
+        self._last.put(user_id, state)
+        return state

@@ -1,0 +1,78 @@
+"""What is known of a user when the store answers and when it does not, against a real Valkey that is stopped."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from features.config import StoreSettings
+from features.history import History, HistoryEvent
+from features.online import OnlineReader
+from features.store import FeatureStore
+from features.valkey import start_valkey
+from services.recommend.state import LAST_KNOWN, NOBODY, STORE_DOWN, LastStates, State, UserStates
+from streaming.events import Kind
+from streaming.ids import EventId, ItemId, UserId
+from streaming.namespace import Namespace
+
+NOW = 1_790_000_000_000
+KNOWN, STRANGER = UserId("known"), UserId("stranger")
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def history(*items: str) -> History:
+    return History(
+        tuple(HistoryEvent(NOW + i, EventId(f"e{i}"), ItemId(item), Kind.CLICK) for i, item in enumerate(items))
+    )
+
+
+@pytest.mark.parametrize("most", [0, 2])
+def test_while_the_store_is_away_the_last_known_state_counts_for_a_while(
+    most: int, namespace: Namespace, tmp_path: Path
+) -> None:
+    running = start_valkey(tmp_path / "valkey", StoreSettings(), os.environ)
+    try:
+        store = running.settings.model_copy(update={"registry": str(tmp_path / "registry")})
+        features = FeatureStore(store, namespace)
+        features.apply()
+        features.write_histories({KNOWN: (history("a", "b"), 1)})
+        clock = Clock()
+        reader = OnlineReader(store, namespace)
+        states = UserStates(reader, 5.0, 100, LastStates(most, clock))
+
+        async def ask() -> None:
+            fresh = await states.read(KNOWN, NOW)
+            assert list(fresh.history.items) == ["a", "b"]
+            assert fresh.fallbacks == ()
+            running.stop()
+            again = await states.read(KNOWN, NOW)
+            assert (again.history, again.seen) == ((fresh.history, fresh.seen) if most else (History(), frozenset()))
+            assert again.fallbacks == ((STORE_DOWN, LAST_KNOWN) if most else (STORE_DOWN,))
+            assert (await states.read(STRANGER, NOW)).fallbacks == (STORE_DOWN,)
+            clock.seconds = 901.0
+            assert (await states.read(KNOWN, NOW)).fallbacks == (STORE_DOWN,)
+            await reader.close()
+
+        asyncio.run(ask())
+    finally:
+        running.stop()
+
+
+def test_the_states_read_last_are_kept_and_no_more_than_so_many() -> None:
+    last = LastStates(2, Clock())
+    states = {user: State(history(user), frozenset({ItemId(user)}), {}) for user in ("u1", "u2", "u3")}
+    for user, state in states.items():
+        last.put(UserId(user), state)
+    assert last.instead(UserId("u3")).seen == {"u3"}
+    assert last.instead(UserId("u2")).fallbacks == (STORE_DOWN, LAST_KNOWN)
+    assert last.instead(UserId("u1")).seen == NOBODY.seen
