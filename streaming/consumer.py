@@ -63,7 +63,7 @@ def consume(
     Raises BrokerUnavailable when no broker answers.
     """
     counts = counts if counts is not None else ConsumerCounts()
-    consumer = _connect(kafka, spec)
+    consumer = connect(kafka, spec)
     try:
         # kafka-python joins before it has asked about its topics, assigns nothing, and joins again at the next answer;
         # an answer that was under way to an older question leaves it idle until `metadata_max_age_ms`.
@@ -71,7 +71,7 @@ def consume(
             consumer.partitions_for_topic(topic)
         consumer.subscribe(topics=list(spec.topics), listener=_LogRebalance())
         while not stop.is_set():
-            received = _decoded(consumer.poll(timeout_ms=spec.poll_ms, max_records=spec.max_records), counts)
+            received = decoded(consumer.poll(timeout_ms=spec.poll_ms, max_records=spec.max_records), counts)
             if received:
                 handle(received)
             _commit(consumer)
@@ -95,7 +95,7 @@ def tail(
     """
     counts = counts if counts is not None else ConsumerCounts()
     spec = ConsumerSpec(topics=topics, group="", max_records=20_000)
-    consumer = _connect(kafka, spec)
+    consumer = connect(kafka, spec)
     try:
         partitions = [
             TopicPartition(topic, p) for topic in topics for p in sorted(consumer.partitions_for_topic(topic) or ())
@@ -106,7 +106,7 @@ def tail(
         while not stop.is_set():
             if not caught_up.is_set() and all(consumer.position(p) >= ends[p] for p in partitions):
                 caught_up.set()
-            received = _decoded(consumer.poll(timeout_ms=spec.poll_ms, max_records=spec.max_records), counts)
+            received = decoded(consumer.poll(timeout_ms=spec.poll_ms, max_records=spec.max_records), counts)
             if received:
                 handle(received)
                 counts.handled += len(received)
@@ -114,7 +114,8 @@ def tail(
         consumer.close()
 
 
-def _connect(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
+def connect(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
+    """Return a consumer that commits nothing by itself; raises BrokerUnavailable."""
     try:
         return KafkaConsumer(
             **client_options(kafka),
@@ -132,7 +133,8 @@ def _connect(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
         raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
 
 
-def _decoded(polled: dict[TopicPartition, list[object]], counts: ConsumerCounts) -> list[Received]:
+def decoded(polled: dict[TopicPartition, list[object]], counts: ConsumerCounts) -> list[Received]:
+    """Return the events of what was polled; what does not decode is counted and skipped."""
     return [received for records in polled.values() for received in _decode_all(records, counts)]
 
 

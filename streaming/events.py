@@ -131,6 +131,20 @@ class LoggedState(Struct, kw_only=True, frozen=True):
     features: dict[str, str | float]
 
 
+class ReplayInputs(Struct, kw_only=True, frozen=True):
+    """What a slate was computed from beside the logged state; it makes a sample of slates reproducible.
+
+    `history` is the whole history as `features.history` encodes it, `exclude` every other item that was ruled out,
+    `interaction_offsets` up to where popularity had followed its topic, by partition.
+    """
+
+    n: int
+    categories: list[str]
+    exclude: list[Id]
+    history: bytes
+    interaction_offsets: dict[str, int]
+
+
 class Impression(Envelope, frozen=True, tag="impression"):
     """A slate was answered; its `event_id` is the request's id and `happened_at` our time of answering."""
 
@@ -144,6 +158,7 @@ class Impression(Envelope, frozen=True, tag="impression"):
     fallbacks: list[Id] = []
     user_state: LoggedState | None = None
     catalogue_offsets: dict[str, int] = {}
+    replay: ReplayInputs | None = None
 
     @property
     def request_id(self) -> RequestId:

@@ -21,6 +21,9 @@ from streaming.events import (
 )
 from streaming.namespace import Namespace
 
+REPLAYABLE_HOURS = 24
+"""For how long every version of an item stays in the log."""
+
 _HOUR_MS = 3_600_000
 
 
@@ -160,8 +163,13 @@ def _definitions(kafka: KafkaSettings, topics: Topics) -> dict[str, dict[str, An
         "segment.ms": str(24 * _HOUR_MS),
     }
     compacted = {"cleanup.policy": "compact", "max.compaction.lag.ms": str(24 * _HOUR_MS)}
+    # What an item was in the last day stays, so that a slate of then can be computed again.
+    items = compacted | {
+        "min.compaction.lag.ms": str(REPLAYABLE_HOURS * _HOUR_MS),
+        "max.compaction.lag.ms": str(2 * REPLAYABLE_HOURS * _HOUR_MS),
+    }
     names: list[tuple[str, int, dict[str, str]]] = [
-        (topics.items, kafka.partitions, common | compacted),
+        (topics.items, kafka.partitions, common | items),
         (topics.users, kafka.partitions, common | compacted),
         (topics.models, 1, common | compacted),
         (topics.impressions, kafka.partitions, common | kept),

@@ -15,6 +15,7 @@ from models.content import ItemContent
 from models.scorer import Scorer
 from models.vocabulary import ItemRow
 from services.recommend.columns import Columns
+from services.recommend.unproven import Unproven
 from streaming.events import PROBE_SURFACE, Interaction, ItemUpserted
 from streaming.ids import ItemId
 
@@ -65,13 +66,13 @@ class Live:
     rows: RowSpace
     columns: Columns
     popularity: PopularityWindow
-    unproven: dict[int, None]  # rows of items that the model was not trained on, in the order of their newest records
+    unproven: Unproven
 
     @classmethod
     def build(cls, scorer: Scorer | None, items: Iterable[ItemUpserted], popularity: PopularityWindow) -> "Live":
         """Lay the catalogue out in the rows of `scorer`, in rows of its own without one."""
         rows: RowSpace = PlainRows() if scorer is None else scorer
-        live = cls(scorer, rows, Columns(), popularity, {})
+        live = cls(scorer, rows, Columns(), popularity, Unproven())
         for item in items:
             live.put(item)
         return live
@@ -84,7 +85,7 @@ class Live:
     @property
     def unproven_rows(self) -> Rows:
         """The rows of items that the model was not trained on, newest record last."""
-        return np.fromiter(self.unproven, dtype=np.int64, count=len(self.unproven))
+        return self.unproven.rows
 
     def put(self, item: ItemUpserted) -> None:
         """Set an item as it is from now on; an item that the model does not know gets a row by its content."""
@@ -92,7 +93,7 @@ class Live:
         row = self.rows.add_item(_content(item))
         self.columns.put(row, item)
         if self.scorer is not None and (known is None or row in self.unproven):
-            self.unproven[row] = self.unproven.pop(row, None)
+            self.unproven.put(row, ItemId(item.item_id), item.happened_at)
 
     def remove(self, item_id: ItemId) -> None:
         """Take an item out."""

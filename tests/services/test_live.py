@@ -136,7 +136,7 @@ def test_a_model_takes_over_with_the_popularity_and_the_changes_made_meanwhile(
     assert [item.item_id for item in after.items] == before
     assert after.model_version == artifact[1] == engine.model_version
     live = asyncio.run(engine.compute(lambda live: live))
-    assert [live.rows.item_id(row) for row in live.unproven] == ["cold"]
+    assert [live.rows.item_id(row) for row in live.unproven_rows] == ["cold"]
     # A second exchange carries the counts from one model's rows to the other's.
     engine.apply_items(records(upserted("colder"), upserted("i7", hidden=True)))
     engine.apply_interactions(records(*uses(9, "colder")))

@@ -34,6 +34,23 @@ def test_retention_follows_the_logs_own_time(broker: KafkaSettings, namespace: N
     assert "LogAppendTime" in str(described)
 
 
+def test_every_version_of_an_item_of_the_last_day_stays_in_the_log(broker: KafkaSettings, namespace: Namespace) -> None:
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    day_ms = str(24 * 3_600_000)
+    assert config(broker, topics.items)["min.compaction.lag.ms"] == day_ms
+    assert config(broker, topics.users)["max.compaction.lag.ms"] == day_ms
+
+
+def config(kafka: KafkaSettings, topic: str) -> dict[str, str]:
+    admin = KafkaAdminClient(**client_options(kafka))
+    try:
+        described = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    finally:
+        admin.close()
+    return {name: found["value"] for name, found in described["topic"][topic].items()}
+
+
 @pytest.mark.parametrize("text", ["", "a", "Shop", "1shop", "shop-1", "shop.eu", "a" * 21, "läden", "shop\n"])
 def test_a_namespace_that_could_collide_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="lower-case letter"):

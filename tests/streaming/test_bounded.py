@@ -1,0 +1,80 @@
+"""Reading a part of a topic that has an end."""
+
+import pytest
+from kafka import KafkaProducer
+
+from streaming.bounded import records
+from streaming.config import KafkaSettings, client_options
+from streaming.consumer import Received
+from streaming.events import Interaction, Kind
+from streaming.namespace import Namespace
+from streaming.producer import EventProducer
+from streaming.topics import Topics, ensure_topics
+
+
+def interaction(number: int) -> Interaction:
+    return Interaction(
+        event_id=f"e{number:03d}",
+        happened_at=1_700_000_000_000 + number,
+        received_at=1,
+        producer="test",
+        item_id="i",
+        user_id=f"u{number % 7}",
+        kind=Kind.CLICK,
+    )
+
+
+def publish(kafka: KafkaSettings, topics: Topics, numbers: range) -> None:
+    producer = EventProducer(kafka, topics)
+    producer.publish(interaction(number) for number in numbers)
+    producer.close()
+
+
+@pytest.fixture
+def topics(broker: KafkaSettings, namespace: Namespace) -> Topics:
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    publish(broker, topics, range(100))
+    return topics
+
+
+def read(kafka: KafkaSettings, topics: Topics, **part: object) -> list[Received]:
+    return [record for batch in records(kafka, topics.interactions, **part) for record in batch]  # type: ignore[arg-type]
+
+
+def names(found: list[Received]) -> list[str]:
+    return sorted(record.event.event_id for record in found if record.event is not None)
+
+
+def test_everything_up_to_the_present_end_is_read_once(broker: KafkaSettings, topics: Topics) -> None:
+    assert names(read(broker, topics)) == [f"e{number:03d}" for number in range(100)]
+
+
+def test_nothing_at_or_after_the_offsets_is_read(broker: KafkaSettings, topics: Topics) -> None:
+    everything = read(broker, topics)
+    ends = {0: 3, 1: 0, 2: 10_000}
+    expected = [record for record in everything if record.offset < ends.get(record.partition, 0)]
+    assert names(read(broker, topics, until=ends)) == names(expected)
+    assert read(broker, topics, until={}) == []
+
+
+def test_reading_begins_with_what_was_appended_at_a_time(broker: KafkaSettings, topics: Topics) -> None:
+    before = max(record.appended_at for record in read(broker, topics))
+    while True:  # until the log's clock has moved on
+        publish(broker, topics, range(100, 110))
+        later = [record for record in read(broker, topics) if record.appended_at > before]
+        if later:
+            break
+    assert names(read(broker, topics, since_ms=before + 1)) == names(later)
+    assert read(broker, topics, since_ms=max(record.appended_at for record in later) + 3_600_000) == []
+
+
+def test_a_record_that_does_not_decode_is_left_out(broker: KafkaSettings, topics: Topics) -> None:
+    producer = KafkaProducer(**client_options(broker))
+    producer.send(topics.interactions, b"{", key=b"u1").get(timeout=30)
+    producer.close()
+    assert len(read(broker, topics)) == 100
+
+
+def test_a_topic_that_holds_nothing_gives_nothing(broker: KafkaSettings, topics: Topics) -> None:
+    assert list(records(broker, topics.items)) == []
