@@ -133,18 +133,28 @@ def world() -> World:
 @pytest.fixture(scope="session")
 def artifact(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A model trained on the world by the trainer itself: its folder and version. Only who needs it imports torch."""
+    return _trained(world, tmp_path_factory.mktemp("artifact"), 7)
+
+
+@pytest.fixture(scope="session")
+def other_artifact(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A model of another seed."""
+    return _trained(world, tmp_path_factory.mktemp("artifact"), 8)
+
+
+def _trained(world: World, folder: Path, seed: int) -> tuple[Path, str]:
     from models.dataset import Tables, training_data  # noqa: PLC0415
     from models.export import artifact_parts  # noqa: PLC0415
     from models.fitting import Timer, fit  # noqa: PLC0415
     from models.spec import Lineage  # noqa: PLC0415
 
     settings = ModelSettings(
+        seed=seed,
         retrieval=RetrievalSettings(length=10, dim=8, heads=1, epochs=2, refit_epochs=1),
         ranking=RankingSettings(buckets=32, epochs=2),
     )
     data = training_data(Tables(**_tables(world), until=world.now))
-    folder = tmp_path_factory.mktemp("artifact")
-    fitted = fit(data, settings, Lineage({}, 7, "test"), Timer(lambda _name, _share: None))
+    fitted = fit(data, settings, Lineage({}, seed, "test"), Timer(lambda _name, _share: None))
     return folder, write_artifact(folder, artifact_parts(fitted, data))
 
 
