@@ -132,7 +132,10 @@ class LoggedState(Struct, kw_only=True, frozen=True):
 
 
 class Impression(Envelope, frozen=True, tag="impression"):
-    """A slate was answered; its `event_id` is the request's id and `happened_at` our time of answering."""
+    """A slate was answered; its `event_id` is the request's id and `happened_at` our time of answering.
+
+    `surfaces_version` is that of the rules it was made by.
+    """
 
     surface: Id
     variant: Id
@@ -144,6 +147,7 @@ class Impression(Envelope, frozen=True, tag="impression"):
     fallbacks: list[Id] = []
     user_state: LoggedState | None = None
     catalogue_offsets: dict[str, int] = {}
+    surfaces_version: Id | None = None
 
     @property
     def request_id(self) -> RequestId:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.scorer import Query
 from services.recommend.filters import Allowed
 from services.recommend.live import Live
-from services.recommend.surfaces import Quota
+from services.recommend.surfaces import Quota, SourceName
 
 Rows = NDArray[np.int64]
 
@@ -83,7 +83,7 @@ def unproven(live: Live, need: Need, k: int) -> Rows:
     return need.allowed.among(live.unproven_rows[::-1])[:k]
 
 
-SOURCES: Mapping[str, Source] = MappingProxyType(
+SOURCES: Mapping[SourceName, Source] = MappingProxyType(
     {
         "sequence": sequence,
         "co_visited": co_visited,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.history import HistoryEvent
+from models.config import ConversionName
 from models.scorer import Query
 from models.vocabulary import ItemRow
 from services.metrics import RecommendMetrics
@@ -116,6 +117,7 @@ class Pipeline:
             received_at=ask.as_of,
             producer=PRODUCER,
             surface=ask.surface.name,
+            surfaces_version=ask.surface.version,
             variant=CHAMPION,
             slate=list(slate.items),
             seed=ask.seed or 0,
@@ -146,22 +148,23 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     query = Query(history=state.history, user_features=state.features, as_of=ask.as_of)
     allowed = may_show(live, ask.as_of, chain(state.seen, ask.exclude), ask.categories)
     watch.lap("filters")
-    candidates = gather(live, Need(query, allowed, ask.categories), ask.surface.quotas, ask.n)
+    candidates = gather(live, Need(query, allowed, ask.categories), ask.surface.sources, ask.n)
     watch.lap("candidates")
-    weights = _predicted(live, ask.surface.weights)
+    wanted = ask.surface.weights or {}
+    weights = _predicted(live, wanted)
     scores = score_rows(live, query, candidates.rows, weights)
     watch.lap("ranking")
     items = _slate(live, ask, candidates, scores)
     watch.lap("slate")
     missing = [NO_MODEL] if live.scorer is None else []
-    if live.scorer is not None and len(weights) < len(ask.surface.weights):
+    if live.scorer is not None and len(weights) < len(wanted):
         missing.append(NO_TASK)
     if not state.history.events:
         missing.append(NO_HISTORY)
     return Slate(items, (*state.fallbacks, *missing), live.model_version, dict(candidates.counts()))
 
 
-def _predicted(live: Live, weights: Mapping[str, float]) -> Mapping[str, float]:
+def _predicted(live: Live, weights: Mapping[ConversionName, float]) -> Mapping[str, float]:
     """Return the weights of what the loaded model predicts."""
     predicted = () if live.scorer is None else live.scorer.conversions
     return {name: weight for name, weight in weights.items() if name in predicted}
@@ -181,7 +184,7 @@ def _slate(live: Live, ask: Ask, candidates: Candidates, scores: NDArray[np.floa
     order = np.argsort(-scores, kind="stable")
     rng = None if ask.seed is None else np.random.default_rng(ask.seed)
     unproven = candidates.rows[np.isin(candidates.rows, live.unproven_rows)]
-    drawn = draw(candidates.rows[order], unproven, ask.n, ask.surface, rng)
+    drawn = draw(candidates.rows[order], unproven, ask.n, ask.surface.exploration, rng)
     at = np.searchsorted(candidates.rows, drawn.rows)
     return [
         SlateItem(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.recommend.surfaces import Surface
+from services.recommend.surfaces import Exploration
 
 Rows = NDArray[np.int64]
 
@@ -24,15 +24,15 @@ class Drawn:
     propensities: NDArray[np.float64]
 
 
-def draw(ranked: Rows, unproven: Rows, n: int, surface: Surface, rng: np.random.Generator | None) -> Drawn:
-    """Fill up to `n` slots from `ranked`, best first; the surface's last slots may go to `unproven` items.
+def draw(ranked: Rows, unproven: Rows, n: int, exploration: Exploration, rng: np.random.Generator | None) -> Drawn:
+    """Fill up to `n` slots from `ranked`, best first; the last slots may go to `unproven` items.
 
     Without `rng` nothing is explored: the ranked order is shown and every probability is 1.
     """
     if rng is None:
         return _in_order(ranked[:n])
-    fresh = min(surface.new_slots, n, len(unproven)) if n >= surface.new_slots_from else 0
-    top = _plackett_luce(ranked, n - fresh, surface, rng)
+    fresh = min(exploration.new_slots, n, len(unproven)) if n >= exploration.new_slots_from else 0
+    top = _plackett_luce(ranked, n - fresh, exploration, rng)
     if fresh == 0:
         return top
     waiting = np.setdiff1d(unproven, top.rows)
@@ -45,12 +45,12 @@ def draw(ranked: Rows, unproven: Rows, n: int, surface: Surface, rng: np.random.
     return _joined(slots, _in_order(ranked[~np.isin(ranked, slots.rows)][: n - len(slots.rows)]))
 
 
-def _plackett_luce(ranked: Rows, n: int, surface: Surface, rng: np.random.Generator) -> Drawn:
-    if surface.temperature == 0:
+def _plackett_luce(ranked: Rows, n: int, exploration: Exploration, rng: np.random.Generator) -> Drawn:
+    if exploration.temperature == 0:
         return _in_order(ranked[:n])
-    fixed = _in_order(ranked[: min(surface.fixed_slots, n)])
-    pool = ranked[len(fixed.rows) : len(fixed.rows) + max(surface.pool, n)]
-    logits = -np.log(np.arange(1, len(pool) + 1, dtype=np.float64)) / surface.temperature
+    fixed = _in_order(ranked[: min(exploration.fixed_slots, n)])
+    pool = ranked[len(fixed.rows) : len(fixed.rows) + max(exploration.pool, n)]
+    logits = -np.log(np.arange(1, len(pool) + 1, dtype=np.float64)) / exploration.temperature
     order = np.argsort(-(logits + rng.gumbel(size=len(pool))))
     weights = np.exp(logits[order])
     left = np.cumsum(weights[::-1])[::-1]  # summed from the end, so that small remainders keep their precision

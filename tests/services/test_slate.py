@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.recommend.slate import draw
-from services.recommend.surfaces import BUILT_IN, Surface
+from services.recommend.surfaces import BUILT_IN, Exploration
 
 DRAWS = 100_000
 
@@ -31,13 +31,13 @@ def plackett_luce(slate: tuple[int, ...], pool: tuple[int, ...], temperature: fl
 def test_the_logged_propensities_are_the_frequencies_of_100_000_draws() -> None:
     seed = 20261125
     print("seed", seed)  # noqa: T201 - pytest shows it when the test fails
-    surface = Surface("test", temperature=0.8, fixed_slots=1, pool=4, new_slots=1, new_slots_from=4)
+    exploration = Exploration(temperature=0.8, fixed_slots=1, pool=4, new_slots=1, new_slots_from=4)
     ranked, unproven = rows(10, 20, 30, 40, 50), rows(50, 60, 70)
     rng = np.random.default_rng(seed)
     seen: Counter[tuple[int, ...]] = Counter()
     logged: dict[tuple[int, ...], float] = {}
     for _ in range(DRAWS):
-        drawn = draw(ranked, unproven, 4, surface, rng)
+        drawn = draw(ranked, unproven, 4, exploration, rng)
         slate = tuple(drawn.rows.tolist())
         seen[slate] += 1
         logged[slate] = float(np.prod(drawn.propensities))
@@ -56,15 +56,14 @@ def test_the_logged_propensities_are_the_frequencies_of_100_000_draws() -> None:
 
 
 def test_without_exploration_the_ranked_order_is_shown_with_probability_one() -> None:
-    for surface, rng in ((BUILT_IN["home"], None), (BUILT_IN["probe"], np.random.default_rng(1))):
-        drawn = draw(rows(5, 3, 9, 1), rows(1), 3, surface, rng)
+    for name, rng in (("home", None), ("probe", np.random.default_rng(1))):
+        drawn = draw(rows(5, 3, 9, 1), rows(1), 3, BUILT_IN[name].exploration, rng)
         assert drawn.rows.tolist() == [5, 3, 9]
         assert drawn.propensities.tolist() == [1, 1, 1]
 
 
 def test_fixed_slots_keep_their_items_and_carry_probability_one() -> None:
-    surface = Surface("test", temperature=1.0, fixed_slots=2)
-    drawn = draw(np.arange(30), rows(), 10, surface, np.random.default_rng(3))
+    drawn = draw(np.arange(30), rows(), 10, Exploration(temperature=1.0, fixed_slots=2), np.random.default_rng(3))
     assert drawn.rows[:2].tolist() == [0, 1]
     assert drawn.propensities[:2].tolist() == [1, 1]
     assert (drawn.propensities[2:] < 1).all()
@@ -72,7 +71,8 @@ def test_fixed_slots_keep_their_items_and_carry_probability_one() -> None:
 
 def test_the_same_seed_draws_the_same_slate() -> None:
     first, second = (
-        draw(np.arange(200), np.arange(150, 220), 20, BUILT_IN["home"], np.random.default_rng(7)) for _ in range(2)
+        draw(np.arange(200), np.arange(150, 220), 20, BUILT_IN["home"].exploration, np.random.default_rng(7))
+        for _ in range(2)
     )
     assert first.rows.tolist() == second.rows.tolist()
     assert first.propensities.tolist() == second.propensities.tolist()
@@ -82,9 +82,8 @@ def test_the_same_seed_draws_the_same_slate() -> None:
     count=st.integers(0, 40),
     fresh=st.integers(0, 10),
     n=st.integers(1, 30),
-    surface=st.builds(
-        Surface,
-        name=st.just("test"),
+    exploration=st.builds(
+        Exploration,
         temperature=st.sampled_from((0.0, 0.05, 0.5, 3.0)),
         fixed_slots=st.integers(0, 35),
         pool=st.integers(1, 50),
@@ -94,11 +93,11 @@ def test_the_same_seed_draws_the_same_slate() -> None:
     seed=st.integers(0, 2**32),
 )
 def test_a_slate_is_full_without_repeats_and_its_probabilities_are_positive(
-    count: int, fresh: int, n: int, surface: Surface, seed: int
+    count: int, fresh: int, n: int, exploration: Exploration, seed: int
 ) -> None:
     ranked = np.arange(count)
     unproven = np.arange(max(0, count - 3), count + fresh)
-    drawn = draw(ranked, unproven, n, surface, np.random.default_rng(seed))
+    drawn = draw(ranked, unproven, n, exploration, np.random.default_rng(seed))
     shown = drawn.rows.tolist()
     assert len(shown) == len(set(shown)) == len(drawn.propensities)
     assert len(shown) >= min(n, count)
