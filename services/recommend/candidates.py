@@ -102,7 +102,7 @@ def gather(live: Live, need: Need, quotas: Sequence[Quota], at_least: int) -> Ca
     candidate, so filters never starve a slate.
     """
     found = [
-        need.allowed.among(SOURCES[quota.source](live, need, quota.limit + need.allowed.barred))[: quota.limit]
+        need.allowed.among(SOURCES[quota.source](live, need, need.allowed.to_ask_for(quota.limit)))[: quota.limit]
         for quota in quotas
     ]
     names = [quota.source for quota in quotas]

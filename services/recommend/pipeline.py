@@ -17,7 +17,7 @@ from models.vocabulary import ItemRow
 from services.metrics import RecommendMetrics
 from services.recommend.candidates import Candidates, Need, gather, usage
 from services.recommend.engine import Engine
-from services.recommend.filters import may_show
+from services.recommend.filters import may_show, met, without_tired
 from services.recommend.impressions import ImpressionSink
 from services.recommend.live import Live
 from services.recommend.slate import draw
@@ -146,7 +146,9 @@ class Pipeline:
 def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     """Return the slate for a user in `state`. It is full unless fewer items than asked for may be shown."""
     query = Query(history=state.history, user_features=state.features, as_of=ask.as_of)
-    allowed = may_show(live, ask.as_of, chain(state.seen, ask.exclude), ask.categories)
+    filters = without_tired(live, state, ask.surface.filters, ask.as_of)
+    barred = chain(met(state, filters, ask.as_of), ask.exclude)
+    allowed = may_show(live, ask.as_of, barred, ask.categories, filters)
     watch.lap("filters")
     candidates = gather(live, Need(query, allowed, ask.categories), ask.surface.sources, ask.n)
     watch.lap("candidates")
