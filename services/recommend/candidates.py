@@ -35,6 +35,13 @@ class Candidates:
     sources: NDArray[np.intp]
     names: Sequence[str]
 
+    def including(self, rows: Rows, name: str) -> "Candidates":
+        """Return the same with further rows, which the source `name` names; those that are there keep their source."""
+        new = np.setdiff1d(rows, self.rows)
+        at = np.searchsorted(self.rows, new)
+        sources = np.insert(self.sources, at, len(self.names))
+        return Candidates(np.insert(self.rows, at, new), sources, [*self.names, name])
+
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield each source that named a row first and how many."""
         counts = np.bincount(self.sources, minlength=len(self.names))

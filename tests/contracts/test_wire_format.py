@@ -81,7 +81,15 @@ IMPRESSION = next(event for event in EVENTS if isinstance(event, Impression))
 WRITTEN: list[tuple[str, Event]] = [
     *(("v1", event) for event in EVENTS),
     # Events that have gained fields since, as they are written now.
-    ("v1_1", msgspec.structs.replace(IMPRESSION, surfaces_version="0123456789ab")),
+    (
+        "v1_1",
+        msgspec.structs.replace(
+            IMPRESSION,
+            slate=[msgspec.structs.replace(IMPRESSION.slate[0], fixed=True, rules=["pin", "boost:sale"])],
+            surfaces_version="0123456789ab",
+            policy="explored",
+        ),
+    ),
 ]
 NEWEST: list[tuple[str, Event]] = list({type(event): (release, event) for release, event in WRITTEN}.values())
 
