@@ -32,12 +32,14 @@ def draw_capped(contest: Contest, groups: Groups, plan: Plan, rng: np.random.Gen
     """
     draw = _Draw(contest, Tally(groups, contest.ranked, contest.pinned_rows), rng)
     exploration, top = plan.exploration, plan.slots - plan.fresh
+    uniform = np.ones(len(contest.ranked))
+    unproven = np.isin(contest.ranked, contest.unproven).astype(np.float64)
     weights: Weights | None = None
     for slot in range(min(plan.slots, len(contest.ranked))):
         if plan.policy == "uniform":
-            draw.next(np.ones(len(contest.ranked)))
+            draw.next(uniform)
         elif slot >= top:
-            draw.next(np.isin(contest.ranked, contest.unproven).astype(np.float64))
+            draw.next(unproven)
         elif plan.policy == "ranked" or exploration.temperature == 0 or slot < exploration.fixed_slots:
             draw.first()
         else:
@@ -71,13 +73,15 @@ class _Draw:
 
     def next(self, weights: Weights) -> None:
         """Take one of the allowed rows that have a weight by chance, or the best allowed one when none of them has."""
-        options = np.flatnonzero(self._allowed() & (weights > 0))
-        if len(options) == 0 or self._rng is None:
+        sums = np.cumsum(weights * self._allowed())
+        total = sums[-1]
+        if total == 0 or self._rng is None:
             self.first()
             return
-        sums = np.cumsum(weights[options])
-        at = min(int(np.searchsorted(sums, self._rng.random() * sums[-1], side="right")), len(options) - 1)
-        self._take(int(options[at]), float(weights[options[at]] / sums[-1]), False)
+        # The first place whose sum exceeds the number has a weight; rounding may make the number the total itself.
+        below_total = min(self._rng.random() * total, np.nextafter(total, 0.0))
+        place = int(np.searchsorted(sums, below_total, side="right"))
+        self._take(place, float(weights[place] / total), False)
 
     def drawn(self) -> Drawn:
         """Return what was taken."""
@@ -86,7 +90,7 @@ class _Draw:
         return Drawn(rows, np.array(propensities), np.array(fixed, dtype=np.bool_), exceeded=self._exceeded)
 
     def _allowed(self) -> NDArray[np.bool_]:
-        within: NDArray[np.bool_] = self._left & self._tally.within()
+        within: NDArray[np.bool_] = self._left & self._tally.within
         if within.any():
             return within
         self._exceeded = True

@@ -32,23 +32,26 @@ class Groups:
 
 
 class Tally:
-    """How many of each group stand in a slate so far."""
+    """How many of each group stand in a slate so far; `within`, bool [ranked], tells whose groups have room."""
 
     def __init__(self, groups: Groups, ranked: Rows, standing: Rows) -> None:
         """Begin with the rows `standing`; those that may follow are named by their place in `ranked`."""
         self._members = groups.of(ranked)
         self._most = groups.most
         self._counts = groups.of(standing).sum(axis=0)
+        self.within: Mask = np.ones(len(ranked), dtype=np.bool_)
+        self._close(np.flatnonzero(self._counts >= self._most))
 
     def add(self, place: int) -> None:
         """Count a row that was given a slot."""
-        self._counts += self._members[place]
+        own = np.flatnonzero(self._members[place])
+        if len(own):
+            self._counts[own] += 1
+            self._close(own[self._counts[own] >= self._most[own]])
 
-    def within(self) -> Mask:
-        """Return for each place whether none of its groups is full."""
-        full = self._members & (self._counts >= self._most)
-        within: Mask = ~np.any(full, axis=1)
-        return within
+    def _close(self, full: Rows) -> None:
+        for group in full.tolist():
+            self.within[self._members[:, group]] = False
 
 
 def groups_of(columns: Columns, rows: Rows, caps: Caps) -> Groups | None:

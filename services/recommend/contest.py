@@ -37,7 +37,9 @@ class Contest:
         """Return the same without the pinned rows among those that are ranked."""
         if not self.pinned:
             return self
-        ranked, unproven = (rows[~np.isin(rows, self.pinned_rows)] for rows in (self.ranked, self.unproven))
+        ranked, unproven = self.ranked, self.unproven
+        for row in self.pinned.values():
+            ranked, unproven = ranked[ranked != row], unproven[unproven != row]
         return replace(self, ranked=ranked, unproven=unproven)
 
 
@@ -74,9 +76,12 @@ class Drawn:
 
     def with_pins(self, pinned: Mapping[int, int]) -> "Drawn":
         """Return the slots with rows put between them, each at its slot, or at the end of a shorter slate."""
-        rows, propensities, fixed = self.rows, self.propensities, self.fixed
+        if not pinned:
+            return self
+        rows, propensities, fixed = self.rows.tolist(), self.propensities.tolist(), self.fixed.tolist()
         for slot, row in sorted(pinned.items()):
             at = min(slot, len(rows))
-            rows = np.insert(rows, at, row)
-            propensities, fixed = np.insert(propensities, at, 1.0), np.insert(fixed, at, True)
-        return replace(self, rows=rows, propensities=propensities, fixed=fixed)
+            rows.insert(at, row)
+            propensities.insert(at, 1.0)
+            fixed.insert(at, True)
+        return replace(self, rows=np.array(rows), propensities=np.array(propensities), fixed=np.array(fixed))
