@@ -151,6 +151,10 @@ class Scorer:
         rows = np.concatenate((used, near[fresh]))[:k]
         return Candidates(rows, np.concatenate((1.0 + strength, nearness[fresh])).astype(np.float32)[:k])
 
+    def item_vectors(self, rows: Rows) -> NDArray[np.float32]:
+        """Return float32 [n, dim]: the vectors of `rows`, int64[n], without bias."""
+        return self._retrieval.vectors.take(rows)[:, :-1]
+
     def rank(
         self, query: Query, rows: Rows, popularity: PopularityWindow, weights: Mapping[str, float] = CLICK_ALONE
     ) -> Vector:

@@ -50,5 +50,8 @@ class ServingSettings(BaseModel):
     task_weights: dict[ConversionName, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         {}, description='weights of conversions in the score beside the click, as JSON such as {"purchase": 0.5}'
     )
+    surfaces_file: Path | None = Field(
+        None, description="YAML file of the surfaces' rules, read again when it changes; unset = the built-in surfaces"
+    )
     champion_poll_seconds: float = Field(10.0, gt=0, description="how often the champion is looked up")
     evaluation_ttl_seconds: int = Field(1_800, ge=1, description="an evaluation that is not used is dropped after this")

@@ -114,14 +114,20 @@ class Interaction(Envelope, frozen=True, tag="interaction"):
     position: Annotated[int, Meta(ge=0, le=10_000)] | None = None
 
 
-class SlateItem(Struct, kw_only=True, frozen=True):
-    """One shown item. `propensity` is the probability of this item at this position given the items above it."""
+class SlateItem(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """One shown item.
+
+    `propensity` is the probability of this item at this position given the items above it, under the policy that was
+    executed; `fixed` marks an item that no draw put there. `rules` names the pin and the boosts that moved it.
+    """
 
     item_id: Id
     position: int
     score: float
     propensity: Annotated[float, Meta(gt=0, le=1)]
     source: Id
+    fixed: bool = False
+    rules: list[Id] = []
 
 
 class LoggedState(Struct, kw_only=True, frozen=True):
@@ -132,7 +138,11 @@ class LoggedState(Struct, kw_only=True, frozen=True):
 
 
 class Impression(Envelope, frozen=True, tag="impression"):
-    """A slate was answered; its `event_id` is the request's id and `happened_at` our time of answering."""
+    """A slate was answered; its `event_id` is the request's id and `happened_at` our time of answering.
+
+    `surfaces_version` is that of the rules it was made by. `policy` says which policy was executed: `ranked` shows the
+    ranked order, `explored` draws as the surface says, `uniform` draws uniformly over the candidates.
+    """
 
     surface: Id
     variant: Id
@@ -144,6 +154,8 @@ class Impression(Envelope, frozen=True, tag="impression"):
     fallbacks: list[Id] = []
     user_state: LoggedState | None = None
     catalogue_offsets: dict[str, int] = {}
+    surfaces_version: Id | None = None
+    policy: Id | None = None
 
     @property
     def request_id(self) -> RequestId:

@@ -63,12 +63,14 @@ class SlateItem(Answer, frozen=True):
 class RecommendAnswer(Answer, frozen=True):
     """A slate, top first. Clicks on it carry `request_id`, and `session_id` when there is no user.
 
-    `fallbacks` names what could not be used and was replaced; `model_version` is null without a model.
+    `fallbacks` names what could not be used and was replaced; `model_version` is null without a model;
+    `surfaces_version` is that of the rules in force.
     """
 
     request_id: str
     slate: list[SlateItem]
     surface: str
+    surfaces_version: str
     variant: str
     model_version: str | None
     fallbacks: list[str]

@@ -28,7 +28,7 @@ class Parts:
     """What the routes ask, and where times (ms UTC) and random hexadecimal ids of 32 digits come from."""
 
     pipeline: Pipeline
-    surfaces: Mapping[str, Surface]
+    surfaces: Callable[[], Mapping[str, Surface]]
     similar: Callable[[Like], Awaitable[Similar | None]]
     evaluations: Evaluations
     upkeep: Upkeep
@@ -122,6 +122,7 @@ class Recommender:
                 request_id=request_id,
                 slate=_shown(slate.items),
                 surface=surface.name,
+                surfaces_version=surface.version,
                 variant=CHAMPION,
                 model_version=slate.model_version,
                 fallbacks=list(slate.fallbacks),
@@ -195,9 +196,10 @@ class Recommender:
         return evaluation
 
     def _surface(self, name: str) -> Surface:
-        surface = self._parts.surfaces.get(name)
+        surfaces = self._parts.surfaces()
+        surface = surfaces.get(name)
         if surface is None:
-            raise invalid([FieldError("surface", f"must be one of {', '.join(sorted(self._parts.surfaces))}")])
+            raise invalid([FieldError("surface", f"must be one of {', '.join(sorted(surfaces))}")])
         return surface
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.scorer import Query
 from services.recommend.filters import Allowed
 from services.recommend.live import Live
-from services.recommend.surfaces import Quota
+from services.recommend.surfaces import Quota, SourceName
 
 Rows = NDArray[np.int64]
 
@@ -34,6 +34,13 @@ class Candidates:
     rows: Rows
     sources: NDArray[np.intp]
     names: Sequence[str]
+
+    def including(self, rows: Rows, name: str) -> "Candidates":
+        """Return the same with further rows, which the source `name` names; those that are there keep their source."""
+        new = np.setdiff1d(rows, self.rows)
+        at = np.searchsorted(self.rows, new)
+        sources = np.insert(self.sources, at, len(self.names))
+        return Candidates(np.insert(self.rows, at, new), sources, [*self.names, name])
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield each source that named a row first and how many."""
@@ -83,7 +90,7 @@ def unproven(live: Live, need: Need, k: int) -> Rows:
     return need.allowed.among(live.unproven_rows[::-1])[:k]
 
 
-SOURCES: Mapping[str, Source] = MappingProxyType(
+SOURCES: Mapping[SourceName, Source] = MappingProxyType(
     {
         "sequence": sequence,
         "co_visited": co_visited,
@@ -102,7 +109,7 @@ def gather(live: Live, need: Need, quotas: Sequence[Quota], at_least: int) -> Ca
     candidate, so filters never starve a slate.
     """
     found = [
-        need.allowed.among(SOURCES[quota.source](live, need, quota.limit + need.allowed.barred))[: quota.limit]
+        need.allowed.among(SOURCES[quota.source](live, need, need.allowed.to_ask_for(quota.limit)))[: quota.limit]
         for quota in quotas
     ]
     names = [quota.source for quota in quotas]

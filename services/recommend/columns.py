@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from services.recommend.attributes import Attributes
+from services.recommend.surfaces import Predicate
 from streaming.events import ItemUpserted
 
 Rows = NDArray[np.int64]
@@ -25,6 +27,7 @@ class Columns:
         self._categories: dict[int, Sequence[str]] = {}
         self._members: dict[str, set[int]] = {}
         self._member_rows: dict[str, Rows] = {}
+        self.attributes = Attributes()
 
     @property
     def size(self) -> int:
@@ -38,12 +41,14 @@ class Columns:
         self._starts[row] = item.available_from or 0
         self._ends[row] = _FOREVER if item.available_until is None else item.available_until
         self._categorise(row, item.categories)
+        self.attributes.put(row, item.attributes)
 
     def remove(self, row: int) -> None:
         """Take an item out; its row stays."""
         if row < self._size:
             self._shown[row] = False
             self._categorise(row, ())
+            self.attributes.put(row, {})
 
     def eligible(self, as_of: int) -> Mask:
         """Return for every row whether it may be shown at `as_of`, ms."""
@@ -58,6 +63,10 @@ class Columns:
         """Return the rows of the items in at least one of `categories`, ascending."""
         found = [self._rows_of(category) for category in categories if category in self._members]
         return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+
+    def matching(self, predicate: Predicate) -> Mask:
+        """Return for every row whether its item's attribute satisfies a predicate."""
+        return self.attributes.matching(predicate, self._size)
 
     def categories(self, row: int) -> Sequence[str]:
         """Return the categories of the item in `row`."""

@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.history import HistoryEvent
+from models.config import ConversionName
 from models.scorer import Query
-from models.vocabulary import ItemRow
 from services.metrics import RecommendMetrics
-from services.recommend.candidates import Candidates, Need, gather, usage
+from services.recommend.arrangement import Frame, arrange, pinned
+from services.recommend.candidates import Need, gather, usage
+from services.recommend.contest import Policy
 from services.recommend.engine import Engine
-from services.recommend.filters import may_show
+from services.recommend.filters import may_show, met, without_tired
 from services.recommend.impressions import ImpressionSink
 from services.recommend.live import Live
-from services.recommend.slate import draw
 from services.recommend.state import NO_HISTORY, State, UserStates
 from services.recommend.surfaces import Surface
 from services.tracing import record_stages
@@ -28,6 +29,7 @@ from streaming.ids import ItemId, RequestId, SessionId, UserId
 
 NO_MODEL = "no_model"
 NO_TASK = "no_task"  # a weight names a conversion that the model does not predict
+CAPS_EXCEEDED = "caps_exceeded"  # nothing within the caps was left
 CHAMPION = "champion"
 PRODUCER = "recommender"
 
@@ -58,12 +60,13 @@ class Asker:
 
 @dataclass(frozen=True)
 class Slate:
-    """The items shown, top first, and the names of what had to be replaced by a fallback."""
+    """The items shown, top first, the names of what had to be replaced by a fallback, and the policy executed."""
 
     items: Sequence[SlateItem]
     fallbacks: tuple[str, ...]
     model_version: str | None
     candidates: Mapping[str, int]
+    policy: Policy
 
 
 class Stopwatch:
@@ -117,6 +120,8 @@ class Pipeline:
             received_at=ask.as_of,
             producer=PRODUCER,
             surface=ask.surface.name,
+            surfaces_version=ask.surface.version,
+            policy=slate.policy,
             variant=CHAMPION,
             slate=list(slate.items),
             seed=ask.seed or 0,
@@ -146,24 +151,31 @@ class Pipeline:
 def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     """Return the slate for a user in `state`. It is full unless fewer items than asked for may be shown."""
     query = Query(history=state.history, user_features=state.features, as_of=ask.as_of)
-    allowed = may_show(live, ask.as_of, chain(state.seen, ask.exclude), ask.categories)
+    filters = without_tired(live, state, ask.surface.filters, ask.as_of)
+    barred = chain(met(state, filters, ask.as_of), ask.exclude)
+    allowed = may_show(live, ask.as_of, barred, ask.categories, filters)
     watch.lap("filters")
-    candidates = gather(live, Need(query, allowed, ask.categories), ask.surface.quotas, ask.n)
+    frame = Frame(ask.surface, ask.n, ask.seed, pinned(live, ask.surface, ask.n, allowed))
+    candidates = frame.with_pins(gather(live, Need(query, allowed, ask.categories), ask.surface.sources, ask.n))
     watch.lap("candidates")
-    weights = _predicted(live, ask.surface.weights)
+    wanted = ask.surface.weights or {}
+    weights = _predicted(live, wanted)
     scores = score_rows(live, query, candidates.rows, weights)
     watch.lap("ranking")
-    items = _slate(live, ask, candidates, scores)
+    arranged = arrange(live, frame, candidates, scores)
     watch.lap("slate")
     missing = [NO_MODEL] if live.scorer is None else []
-    if live.scorer is not None and len(weights) < len(ask.surface.weights):
+    if live.scorer is not None and len(weights) < len(wanted):
         missing.append(NO_TASK)
     if not state.history.events:
         missing.append(NO_HISTORY)
-    return Slate(items, (*state.fallbacks, *missing), live.model_version, dict(candidates.counts()))
+    if arranged.exceeded:
+        missing.append(CAPS_EXCEEDED)
+    fallbacks = (*state.fallbacks, *missing)
+    return Slate(arranged.items, fallbacks, live.model_version, dict(candidates.counts()), arranged.policy)
 
 
-def _predicted(live: Live, weights: Mapping[str, float]) -> Mapping[str, float]:
+def _predicted(live: Live, weights: Mapping[ConversionName, float]) -> Mapping[str, float]:
     """Return the weights of what the loaded model predicts."""
     predicted = () if live.scorer is None else live.scorer.conversions
     return {name: weight for name, weight in weights.items() if name in predicted}
@@ -177,32 +189,6 @@ def score_rows(live: Live, query: Query, rows: NDArray[np.int64], weights: Mappi
     if live.scorer is None or len(rows) == 0:
         return usage(live, rows, query.as_of, 30).astype(np.float32)
     return live.scorer.rank(query, rows, live.popularity, weights)
-
-
-def _slate(live: Live, ask: Ask, candidates: Candidates, scores: NDArray[np.float32]) -> list[SlateItem]:
-    order = np.argsort(-scores, kind="stable")
-    rng = None if ask.seed is None else np.random.default_rng(ask.seed)
-    unproven = candidates.rows[np.isin(candidates.rows, live.unproven_rows)]
-    drawn = draw(candidates.rows[order], unproven, ask.n, ask.surface, rng)
-    at = np.searchsorted(candidates.rows, drawn.rows)
-    return [
-        SlateItem(
-            item_id=live.rows.item_id(ItemRow(row)),
-            position=position,
-            score=score,
-            propensity=propensity,
-            source=candidates.names[source],
-        )
-        for position, (row, score, propensity, source) in enumerate(
-            zip(
-                drawn.rows.tolist(),
-                scores[at].tolist(),
-                drawn.propensities.tolist(),
-                candidates.sources[at].tolist(),
-                strict=True,
-            )
-        )
-    ]
 
 
 def _logged_context(ask: Ask) -> dict[str, str | float]:

@@ -30,6 +30,7 @@ from features.updater import run_updater
 from models.registry import Champion, Registry
 from services.collector import build_collector
 from services.config import Settings
+from services.recommend.surfaces import BUILT_IN
 from services.recommender import build_recommender
 from streaming.codec import decode
 from streaming.config import KafkaSettings, client_options
@@ -210,6 +211,8 @@ def test_what_was_shown_is_logged_with_its_probabilities(circle: Circle, world: 
     [logged] = wait_until(lambda: [one for one in impressions(circle.settings) if one.event_id == answer["request_id"]])
     assert logged.user_id == "u7"
     assert (logged.surface, logged.model_version) == ("home", circle.model_version)
+    assert logged.surfaces_version == answer["surfaces_version"] == BUILT_IN["home"].version
+    assert logged.policy == "explored"
     assert [item.item_id for item in logged.slate] == [item["item_id"] for item in answer["slate"]]
     assert all(0 < item.propensity <= 1 for item in logged.slate)
     assert logged.user_state.history == world.history("u7")
@@ -402,6 +405,29 @@ def test_with_the_store_down_a_session_still_counts(circle: Circle, serve: Serve
         evaluation = client.post("/v1/evaluations").json()["evaluation_id"]
         steps = {"steps": [{"user_id": "u1", "as_of": 1}]}
         assert client.post(f"/v1/evaluations/{evaluation}/recommend", json=steps).status_code == 503
+
+
+def test_rules_from_a_file_hold_and_are_logged_and_a_change_holds_without_a_restart(
+    circle: Circle, serve: Serve, tmp_path: Path
+) -> None:
+    file = tmp_path / "surfaces.yaml"
+    file.write_text("surfaces: {home: {pins: [{item_id: i3, position: 1}]}}")
+    serving = circle.settings.serving.model_copy(update={"surfaces_file": file})
+    ruled = circle.settings.model_copy(update={"serving": serving})
+    with serve(build_recommender(ruled, CollectorRegistry())) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+
+        def ask() -> dict[str, Any]:
+            return client.post("/v1/recommend", json={"user_id": "nobody", "n": 5}).json()
+
+        first = ask()
+        assert first["slate"][1]["item_id"] == "i3"
+        file.write_text("surfaces: {home: {pins: [{item_id: i4, position: 0}]}}")
+        wait_until(lambda: ask()["slate"][0]["item_id"] == "i4")
+        assert ask()["surfaces_version"] != first["surfaces_version"]
+    [logged] = wait_until(lambda: [one for one in impressions(circle.settings) if one.event_id == first["request_id"]])
+    assert logged.surfaces_version == first["surfaces_version"]
+    assert [(item.rules, item.fixed) for item in logged.slate] == [([], True), (["pin"], True), *[([], True)] * 3]
 
 
 def test_an_item_outside_its_window_is_not_shown(circle: Circle, world: Any) -> None:
