@@ -1,0 +1,81 @@
+"""What routes share: from a body to what the pipeline is asked, and from its items to an answer's."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from features.history import HistoryEvent
+from services.api.auth import Scope
+from services.api.problems import FieldError, invalid
+from services.api.routes import Call, Reply, Route, decode_json
+from services.recommend import bodies
+from services.recommend.pipeline import Asker
+from services.recommend.surfaces import Surface
+from streaming.events import SlateItem
+from streaming.ids import EventId, ItemId, RequestId, SessionId, UserId
+
+
+def post(path: str, summary: str, handle: Callable[[Call], Awaitable[Reply]], types: tuple[Any, Any]) -> Route:
+    """Return a route that takes a body of the first type and answers with the second."""
+    body, answer = types
+    return Route(
+        "POST",
+        path,
+        summary,
+        handle,
+        {200: answer},
+        Scope.RECOMMEND,
+        bodies=(body,),
+        decode=partial(decode_json, kind=body),
+    )
+
+
+def asker_of(body: bodies.RecommendRequest, now: int, new_id: Callable[[], str]) -> Asker:
+    """Return for whom; raises a problem when the request does not say. A session without id gets one."""
+    if body.user_id is None and body.session_id is None and not body.events:
+        raise invalid([FieldError("user_id", "is required, or else session_id or events: say for whom")])
+    session_id = body.session_id
+    if body.user_id is None and session_id is None:
+        session_id = new_id()
+    return Asker(
+        None if body.user_id is None else UserId(body.user_id),
+        None if session_id is None else SessionId(session_id),
+        session_history(body.events, now),
+    )
+
+
+def session_history(events: Sequence[bodies.SessionEvent], now: int) -> list[HistoryEvent]:
+    """Return the events of a session, oldest first as they came, at times before `now`, ms."""
+    last = len(events)
+    return [
+        HistoryEvent(
+            # Events without a time happened in their order, just now.
+            happened_at=now - (last - number) if event.happened_at is None else min(event.happened_at, now - 1),
+            event_id=EventId(f"session-{number:03d}"),
+            item_id=ItemId(event.item_id),
+            kind=event.kind,
+            value=event.value,
+        )
+        for number, event in enumerate(events)
+    ]
+
+
+def surface_named(surfaces: Mapping[str, Surface], name: str) -> Surface:
+    """Return a surface; raises a problem when there is none of that name."""
+    surface = surfaces.get(name)
+    if surface is None:
+        raise invalid([FieldError("surface", f"must be one of {', '.join(sorted(surfaces))}")])
+    return surface
+
+
+def seed_of(request_id: RequestId) -> int:
+    """Return the seed of a request's draw: the first 52 bits of its id, so that the id alone gives the draw again."""
+    return int(request_id[:13], 16)
+
+
+def shown(items: Sequence[SlateItem]) -> list[bodies.SlateItem]:
+    """Return the items as an answer shows them."""
+    return [
+        bodies.SlateItem(item_id=item.item_id, score=item.score, source=item.source, position=item.position)
+        for item in items
+    ]
