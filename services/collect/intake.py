@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from services.api.problems import FieldError, field_error, invalid
-from services.api.routes import decode_json
+from services.api.routes import decode_json, decode_part
 from services.api.schemas import MAX_BATCH
 from services.collect import bodies
 from streaming.codec import broken_rule
@@ -109,13 +109,8 @@ class Shape:
         return [self._part(part, f"{self.plural}[{number}]") for number, part in enumerate(parts)]
 
     def _part(self, data: msgspec.Raw, prefix: str) -> Event | FieldError:
-        try:
-            body = msgspec.json.decode(data, type=self.one)
-        except msgspec.ValidationError as error:
-            return field_error(error, prefix)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return FieldError(prefix, str(error))
-        return self._converted(body, f"{prefix}.")
+        body = decode_part(data, self.one, prefix)
+        return body if isinstance(body, FieldError) else self._converted(body, f"{prefix}.")
 
     def _converted(self, body: Any, prefix: str) -> Event | FieldError:
         event = self.convert(body)
