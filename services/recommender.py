@@ -45,6 +45,7 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     tails = Tails(kafka, topics, engine, metrics, champion.announced)
     surfaces = weighted(serving.task_weights)
     parts = Parts(
+        engine=engine,
         pipeline=Pipeline(engine, states, impressions, metrics, time.perf_counter),
         surfaces=surfaces,
         similar=lambda like: engine.compute(lambda live: find_similar(live, like)),

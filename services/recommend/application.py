@@ -26,8 +26,9 @@ class Recommender:
 
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
+        slates = SlateRoutes(self._parts)
         return [
-            *SlateRoutes(self._parts).routes(),
+            *slates.routes(),
             *SimilarRoutes(self._parts).routes(),
             *EvaluationRoutes(self._parts, self.serving.recommender_workers).routes(),
             Route("GET", "/readyz", "Whether slates can be answered.", self._ready, {200: Ready, 503: Ready}),

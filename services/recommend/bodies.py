@@ -2,10 +2,12 @@
 
 from typing import Annotated
 
-from msgspec import Meta, field
+from msgspec import UNSET, Meta, UnsetType, field
 
 from services.api.schemas import Answer, Body, N
 from streaming.events import Attributes, Categories, Id, Kind, Millis
+
+Excluded = Annotated[list[Id], Meta(max_length=1_000)]
 
 
 class SessionEvent(Body, frozen=True):
@@ -17,32 +19,50 @@ class SessionEvent(Body, frozen=True):
     happened_at: Millis | None = None
 
 
-class RecommendRequest(Body, frozen=True):
-    """For whom and how many. At least one of user_id, session_id and events says for whom."""
+class Session(Body, frozen=True):
+    """A guest's session and what happened in it."""
 
-    user_id: Id | None = None
     session_id: Id | None = None
     events: Annotated[list[SessionEvent], Meta(max_length=200)] = field(default_factory=list)
+
+
+class SessionRequest(Session, frozen=True):
+    """What to show a guest. Nothing is known of a guest but `events`; without any it is what others use.
+
+    `cursor` is the one of the answer before, with the rest of the body as it was then, `n` and `events` aside: the page
+    after it repeats nothing that was shown. `why` adds to each item what speaks for it.
+    """
+
     n: N = 20
     surface: Id = "home"
     categories: Categories = field(default_factory=list)
-    exclude: Annotated[list[Id], Meta(max_length=1_000)] = field(default_factory=list)
+    exclude: Excluded = field(default_factory=list)
     context: Attributes = field(default_factory=dict)
+    cursor: str | None = None
+    why: bool = False
+
+
+class RecommendRequest(SessionRequest, frozen=True):
+    """For whom and how many. At least one of user_id, session_id and events says for whom."""
+
+    user_id: Id | None = None
 
 
 class SlateItem(Answer, frozen=True):
-    """One item of a slate; `source` is where the candidate came from."""
+    """One item of a slate; `source` is where the candidate came from, `why` what speaks for it, if that was asked."""
 
     item_id: str
     score: float
     source: str
     position: int
+    why: str | UnsetType = UNSET
 
 
 class RecommendAnswer(Answer, frozen=True):
     """A slate, top first. Clicks on it carry `request_id`, and `session_id` when there is no user.
 
-    `fallbacks` names what could not be used and was replaced; `model_version` is null without a model.
+    `fallbacks` names what could not be used and was replaced; `model_version` is null without a model. `cursor` asks
+    for the next page, whose positions go on from here; it is null when there is none, and holds for an hour.
     """
 
     request_id: str
@@ -52,6 +72,7 @@ class RecommendAnswer(Answer, frozen=True):
     model_version: str | None
     fallbacks: list[str]
     session_id: str | None
+    cursor: str | None
 
 
 class SimilarRequest(Body, frozen=True):
@@ -60,7 +81,7 @@ class SimilarRequest(Body, frozen=True):
     item_id: Id
     n: N = 20
     categories: Categories = field(default_factory=list)
-    exclude: Annotated[list[Id], Meta(max_length=1_000)] = field(default_factory=list)
+    exclude: Excluded = field(default_factory=list)
 
 
 class SimilarAnswer(Answer, frozen=True):

@@ -14,6 +14,7 @@ from services.recommend.surfaces import Quota
 
 Rows = NDArray[np.int64]
 
+TRENDING_DAYS, POPULAR_DAYS = 7, 30
 NOTHING: Rows = np.zeros(0, dtype=np.int64)
 FILL = "catalogue"
 
@@ -34,6 +35,11 @@ class Candidates:
     rows: Rows
     sources: NDArray[np.intp]
     names: Sequence[str]
+
+    def without(self, rows: Rows) -> "Candidates":
+        """Return the candidates that are not among `rows`."""
+        kept = ~np.isin(self.rows, rows)
+        return Candidates(self.rows[kept], self.sources[kept], self.names)
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield each source that named a row first and how many."""
@@ -61,12 +67,12 @@ def co_visited(live: Live, need: Need, k: int) -> Rows:
 
 def trending(live: Live, need: Need, k: int) -> Rows:
     """The most used items of the last week."""
-    return most_used(live, need.allowed.rows, need.query.as_of, 7, k)
+    return most_used(live, need.allowed.rows, need.query.as_of, TRENDING_DAYS, k)
 
 
 def popular(live: Live, need: Need, k: int) -> Rows:
     """The most used items of the last month."""
-    return most_used(live, need.allowed.rows, need.query.as_of, 30, k)
+    return most_used(live, need.allowed.rows, need.query.as_of, POPULAR_DAYS, k)
 
 
 def in_category(live: Live, need: Need, k: int) -> Rows:

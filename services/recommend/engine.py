@@ -30,6 +30,7 @@ class Engine:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._catalogue = Catalogue()
         self._live = Live.build(None, (), PopularityWindow())
+        self.previous_version: str | None = None
         self._lately: dict[str, None] = {}  # ids of the newest interactions, oldest first
 
     @property
@@ -112,4 +113,5 @@ class Engine:
                 laid_out.put(item)
         for item_id in built.keys() - now.keys():
             laid_out.remove(item_id)
+        self.previous_version = self._live.model_version
         self._live = laid_out.with_popularity_of(self._live, now)

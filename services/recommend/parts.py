@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from services.metrics import ImpressionMetrics, RecommendMetrics
+from services.recommend.engine import Engine
 from services.recommend.evaluation import Evaluations
 from services.recommend.pipeline import Pipeline
 from services.recommend.similar import Like, Similar
@@ -15,6 +16,7 @@ from services.recommend.upkeep import Upkeep
 class Parts:
     """What the routes ask, and where times (ms UTC) and random hexadecimal ids of 32 digits come from."""
 
+    engine: Engine
     pipeline: Pipeline
     surfaces: Mapping[str, Surface]
     similar: Callable[[Like], Awaitable[Similar | None]]

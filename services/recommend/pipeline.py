@@ -22,6 +22,7 @@ from services.recommend.live import Live
 from services.recommend.slate import draw
 from services.recommend.state import NO_HISTORY, State, UserStates
 from services.recommend.surfaces import Surface
+from services.recommend.why import reasons
 from streaming.events import Impression, LoggedState, SlateItem
 from streaming.ids import ItemId, RequestId, SessionId, UserId
 
@@ -35,7 +36,11 @@ _LOGGED_HISTORY = 200
 
 @dataclass(frozen=True)
 class Ask:
-    """What is asked for: `as_of` in ms decides what is recent and available; without `seed` nothing is explored."""
+    """What is asked for: `as_of` in ms decides what is recent and available; without `seed` nothing is explored.
+
+    `shown` are the items of the pages before, which come first in the list that this slate goes on with. `why` asks
+    for what speaks for each item.
+    """
 
     n: int
     surface: Surface
@@ -44,6 +49,8 @@ class Ask:
     categories: Sequence[str] = ()
     exclude: Sequence[ItemId] = ()
     context: Mapping[str, str | float | bool] = field(default_factory=dict)
+    shown: Sequence[ItemId] = ()
+    why: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,16 @@ class Asker:
 
 @dataclass(frozen=True)
 class Slate:
-    """The items shown, top first, and the names of what had to be replaced by a fallback."""
+    """The items shown, top first, and the names of what had to be replaced by a fallback.
+
+    `reasons` say why each of them is there, if that was asked.
+    """
 
     items: Sequence[SlateItem]
     fallbacks: tuple[str, ...]
     model_version: str | None
     candidates: Mapping[str, int]
+    reasons: Sequence[str] = ()
 
 
 class Stopwatch:
@@ -100,14 +111,22 @@ class Pipeline:
     async def recommend(self, request_id: RequestId, asker: Asker, ask: Ask) -> Slate:
         """Return the slate of a request, whose id clicks on it will carry."""
         watch = Stopwatch(self._clock)
-        stored = await self._states.read(asker.user_id, ask.as_of)
-        state = stored.with_session(asker.events, self._states.history_length)
+        state = await self.state_of(asker, ask.as_of)
         watch.lap("user_state")
         slate = await self._engine.compute(lambda live: choose(live, ask, state, watch))
-        self._impressions.offer(self._impression(request_id, asker, ask, state, slate))
+        self.log(request_id, asker, ask, state, slate)
         watch.lap("impression")
         self._record(ask, slate, watch)
         return slate
+
+    async def state_of(self, asker: Asker, as_of: int) -> State:
+        """Return what is known of a user or guest at `as_of`, ms; a guest's session alone needs no store."""
+        stored = await self._states.read(asker.user_id, as_of)
+        return stored.with_session(asker.events, self._states.history_length)
+
+    def log(self, request_id: RequestId, asker: Asker, ask: Ask, state: State, slate: Slate) -> None:
+        """Have it logged that a slate was shown; clicks on it carry `request_id`."""
+        self._impressions.offer(self._impression(request_id, asker, ask, state, slate))
 
     def _impression(self, request_id: RequestId, asker: Asker, ask: Ask, state: State, slate: Slate) -> Impression:
         return Impression(
@@ -137,7 +156,7 @@ class Pipeline:
             self._metrics.candidates(source, count)
         for name in slate.fallbacks:
             self._metrics.fallback(name)
-        if len(slate.items) < ask.n:
+        if len(slate.items) < ask.n and not ask.shown:  # a list's last page may be short
             self._metrics.short(ask.surface.name)
 
 
@@ -146,22 +165,36 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     query = Query(history=state.history, user_features=state.features, as_of=ask.as_of)
     allowed = may_show(live, ask.as_of, chain(state.seen, ask.exclude), ask.categories)
     watch.lap("filters")
-    candidates = gather(live, Need(query, allowed, ask.categories), ask.surface.quotas, ask.n)
+    need = Need(query, allowed, ask.categories)
+    candidates = gather(live, need, ask.surface.quotas, ask.n + len(ask.shown))
+    if ask.shown:
+        candidates = candidates.without(live.rows_of(ask.shown))
     watch.lap("candidates")
-    weights = _predicted(live, ask.surface.weights)
+    weights = predicted(live, ask.surface.weights)
     scores = score_rows(live, query, candidates.rows, weights)
     watch.lap("ranking")
     items = _slate(live, ask, candidates, scores)
     watch.lap("slate")
+    return Slate(
+        items,
+        fallbacks_of(live, ask.surface, state),
+        live.model_version,
+        dict(candidates.counts()),
+        reasons(live, need, items) if ask.why else (),
+    )
+
+
+def fallbacks_of(live: Live, surface: Surface, state: State) -> tuple[str, ...]:
+    """Return the names of what could not be used for a user in `state`."""
     missing = [NO_MODEL] if live.scorer is None else []
-    if live.scorer is not None and len(weights) < len(ask.surface.weights):
+    if live.scorer is not None and len(predicted(live, surface.weights)) < len(surface.weights):
         missing.append(NO_TASK)
     if not state.history.events:
         missing.append(NO_HISTORY)
-    return Slate(items, (*state.fallbacks, *missing), live.model_version, dict(candidates.counts()))
+    return (*state.fallbacks, *missing)
 
 
-def _predicted(live: Live, weights: Mapping[str, float]) -> Mapping[str, float]:
+def predicted(live: Live, weights: Mapping[str, float]) -> Mapping[str, float]:
     """Return the weights of what the loaded model predicts."""
     predicted = () if live.scorer is None else live.scorer.conversions
     return {name: weight for name, weight in weights.items() if name in predicted}
@@ -198,7 +231,8 @@ def _slate(live: Live, ask: Ask, candidates: Candidates, scores: NDArray[np.floa
                 drawn.propensities.tolist(),
                 candidates.sources[at].tolist(),
                 strict=True,
-            )
+            ),
+            start=len(ask.shown),
         )
     ]
 

@@ -31,6 +31,7 @@ OTHER = Namespace("othertenant")
 # None: open to everybody. "any": any valid key. The routes of BentoML's own are listed too.
 RECOMMENDER: dict[tuple[str, str], Scope | str | None] = {
     ("POST", "/v1/recommend"): Scope.RECOMMEND,
+    ("POST", "/v1/session/recommend"): Scope.RECOMMEND,
     ("POST", "/v1/similar"): Scope.RECOMMEND,
     ("POST", "/v1/evaluations"): Scope.ADMIN,
     ("POST", "/v1/evaluations/{evaluation_id}/recommend"): Scope.ADMIN,

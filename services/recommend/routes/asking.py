@@ -1,6 +1,6 @@
 """What routes share: from a body to what the pipeline is asked, and from its items to an answer's."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,17 +30,16 @@ def post(path: str, summary: str, handle: Callable[[Call], Awaitable[Reply]], ty
     )
 
 
-def asker_of(body: bodies.RecommendRequest, now: int, new_id: Callable[[], str]) -> Asker:
-    """Return for whom; raises a problem when the request does not say. A session without id gets one."""
+def refuse_nobody(body: bodies.RecommendRequest) -> None:
+    """Raise a problem when a request does not say for whom."""
     if body.user_id is None and body.session_id is None and not body.events:
         raise invalid([FieldError("user_id", "is required, or else session_id or events: say for whom")])
-    session_id = body.session_id
-    if body.user_id is None and session_id is None:
-        session_id = new_id()
+
+
+def asker_of(user_id: str | None, session_id: str | None, events: Sequence[HistoryEvent]) -> Asker:
+    """Return for whom."""
     return Asker(
-        None if body.user_id is None else UserId(body.user_id),
-        None if session_id is None else SessionId(session_id),
-        session_history(body.events, now),
+        None if user_id is None else UserId(user_id), None if session_id is None else SessionId(session_id), events
     )
 
 
@@ -71,6 +70,11 @@ def surface_named(surfaces: Mapping[str, Surface], name: str) -> Surface:
 def seed_of(request_id: RequestId) -> int:
     """Return the seed of a request's draw: the first 52 bits of its id, so that the id alone gives the draw again."""
     return int(request_id[:13], 16)
+
+
+def item_ids(given: Iterable[str]) -> list[ItemId]:
+    """Return ids of a body as those of items."""
+    return [ItemId(item_id) for item_id in given]
 
 
 def shown(items: Sequence[SlateItem]) -> list[bodies.SlateItem]:

@@ -7,7 +7,7 @@ from services.api.problems import FieldError, ProblemError, problem
 from services.api.routes import Call, Reply, Route
 from services.recommend import bodies
 from services.recommend.parts import Parts
-from services.recommend.routes.asking import post
+from services.recommend.routes.asking import item_ids, post
 from services.recommend.similar import Like
 from streaming.ids import ItemId
 
@@ -25,8 +25,7 @@ class SimilarRoutes:
 
     async def _similar(self, call: Call) -> Reply:
         body: bodies.SimilarRequest = call.body
-        exclude = [ItemId(item_id) for item_id in body.exclude]
-        like = Like(ItemId(body.item_id), body.n, self._parts.now(), body.categories, exclude)
+        like = Like(ItemId(body.item_id), body.n, self._parts.now(), body.categories, item_ids(body.exclude))
         found = await self._parts.similar(like)
         if found is None:
             raise _no_such_item(body.item_id)
