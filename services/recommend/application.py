@@ -7,6 +7,7 @@ from services.api.routes import Call, Reply, Route
 from services.api.schemas import Ready
 from services.metrics import HttpMetrics
 from services.recommend.parts import Parts
+from services.recommend.routes.batch import BatchRoutes
 from services.recommend.routes.evaluations import EvaluationRoutes
 from services.recommend.routes.similar import SimilarRoutes
 from services.recommend.routes.slates import SlateRoutes
@@ -29,6 +30,7 @@ class Recommender:
         slates = SlateRoutes(self._parts)
         return [
             *slates.routes(),
+            *BatchRoutes(slates).routes(),
             *SimilarRoutes(self._parts).routes(),
             *EvaluationRoutes(self._parts, self.serving.recommender_workers).routes(),
             Route("GET", "/readyz", "Whether slates can be answered.", self._ready, {200: Ready, 503: Ready}),

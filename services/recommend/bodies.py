@@ -4,8 +4,11 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from services.api.problems import FieldError
 from services.api.schemas import Answer, Body, N
 from streaming.events import Attributes, Categories, Id, Kind, Millis
+
+MAX_REQUESTS = 100
 
 Excluded = Annotated[list[Id], Meta(max_length=1_000)]
 
@@ -73,6 +76,25 @@ class RecommendAnswer(Answer, frozen=True):
     fallbacks: list[str]
     session_id: str | None
     cursor: str | None
+
+
+class RecommendBatch(Body, frozen=True):
+    """Several requests, each like one of /v1/recommend."""
+
+    requests: Annotated[list[RecommendRequest], Meta(min_length=1, max_length=MAX_REQUESTS)]
+
+
+class BatchResult(Answer, frozen=True):
+    """One request's answer, or else what is wrong with it."""
+
+    answer: RecommendAnswer | None
+    errors: list[FieldError]
+
+
+class BatchAnswer(Answer, frozen=True):
+    """The results in the order of the requests."""
+
+    results: list[BatchResult]
 
 
 class SimilarRequest(Body, frozen=True):
