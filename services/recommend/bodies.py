@@ -4,13 +4,16 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from models.config import ConversionName
 from services.api.problems import FieldError
 from services.api.schemas import Answer, Body, N
 from streaming.events import Attributes, Categories, Id, Kind, Millis
 
+MAX_GIVEN = 500
 MAX_REQUESTS = 100
 
 Excluded = Annotated[list[Id], Meta(max_length=1_000)]
+Weight = Annotated[float, Meta(ge=-100, le=100)]
 
 
 class SessionEvent(Body, frozen=True):
@@ -112,3 +115,37 @@ class SimilarAnswer(Answer, frozen=True):
     slate: list[SlateItem]
     model_version: str | None
     fallbacks: list[str]
+
+
+class RankRequest(Session, frozen=True, kw_only=True):
+    """A list to order for a user or a session. Which of the items may be shown is for the caller to say.
+
+    `weights` of conversions take the place of the surface's. With `log` the order counts as shown on `surface`, and
+    clicks on it can be learnt from.
+    """
+
+    items: Annotated[list[Id], Meta(min_length=1, max_length=MAX_GIVEN)]
+    user_id: Id | None = None
+    surface: Id = "home"
+    weights: dict[ConversionName, Weight] | None = None
+    log: bool = False
+
+
+class RankedItem(Answer, frozen=True):
+    """One item of the order. An item that is not `known` has no score and stands behind all that are."""
+
+    item_id: str
+    position: int
+    known: bool
+    score: float | None
+
+
+class RankAnswer(Answer, frozen=True):
+    """Every item that was given, once, best first. `request_id`, for clicks to carry, is null unless it was logged."""
+
+    items: list[RankedItem]
+    request_id: str | None
+    surface: str
+    model_version: str | None
+    fallbacks: list[str]
+    session_id: str | None

@@ -33,6 +33,7 @@ RECOMMENDER: dict[tuple[str, str], Scope | str | None] = {
     ("POST", "/v1/recommend"): Scope.RECOMMEND,
     ("POST", "/v1/session/recommend"): Scope.RECOMMEND,
     ("POST", "/v1/recommend/batch"): Scope.RECOMMEND,
+    ("POST", "/v1/rank"): Scope.RECOMMEND,
     ("POST", "/v1/similar"): Scope.RECOMMEND,
     ("POST", "/v1/evaluations"): Scope.ADMIN,
     ("POST", "/v1/evaluations/{evaluation_id}/recommend"): Scope.ADMIN,

@@ -30,7 +30,7 @@ def post(path: str, summary: str, handle: Callable[[Call], Awaitable[Reply]], ty
     )
 
 
-def refuse_nobody(body: bodies.RecommendRequest) -> None:
+def refuse_nobody(body: bodies.RecommendRequest | bodies.RankRequest) -> None:
     """Raise a problem when a request does not say for whom."""
     if body.user_id is None and body.session_id is None and not body.events:
         raise invalid([FieldError("user_id", "is required, or else session_id or events: say for whom")])
