@@ -1,6 +1,6 @@
 """The recommender's bodies: what it is asked and what it answers."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType, field
 
@@ -149,3 +149,53 @@ class RankAnswer(Answer, frozen=True):
     model_version: str | None
     fallbacks: list[str]
     session_id: str | None
+
+
+class PopularRequest(Body, frozen=True):
+    """How many of the most used items; no categories means all."""
+
+    n: N = 20
+    categories: Categories = field(default_factory=list)
+    exclude: Excluded = field(default_factory=list)
+
+
+class UsedItem(Answer, frozen=True):
+    """An item and how often it was used."""
+
+    item_id: str
+    uses: int
+
+
+class PopularAnswer(Answer, frozen=True):
+    """The most used items that may be shown, most used first, counted over `days`; none that nobody used."""
+
+    items: list[UsedItem]
+    days: int
+
+
+class SurfaceRules(Answer, frozen=True):
+    """A surface and the rules in force there."""
+
+    name: str
+    rules: dict[str, Any]
+
+
+class SurfacesAnswer(Answer, frozen=True):
+    """The surfaces by name."""
+
+    surfaces: list[SurfaceRules]
+
+
+class LoadedModel(Answer, frozen=True):
+    """The model that answers; `trained_until` is the end of what it was trained on, `conversions` what it predicts."""
+
+    model_version: str
+    trained_until: int
+    conversions: list[str]
+
+
+class ModelsAnswer(Answer, frozen=True):
+    """The model that answers, null without one, and the version that this process served before it, if any."""
+
+    loaded: LoadedModel | None
+    previous: str | None
