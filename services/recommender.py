@@ -47,7 +47,7 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     parts = Parts(
         engine=engine,
         pipeline=Pipeline(engine, states, impressions, metrics, time.perf_counter),
-        surfaces=surfaces,
+        surfaces=lambda: surfaces,
         similar=lambda like: engine.compute(lambda live: find_similar(live, like)),
         evaluations=Evaluations(engine, states, surfaces[HOME], serving.evaluation_ttl_seconds, time.monotonic),
         upkeep=Upkeep(engine, tails, champion, impressions, reader),

@@ -124,7 +124,7 @@ def _application(one: InProcess) -> Recommender:
     parts = Parts(
         engine=one.engine,
         pipeline=Pipeline(one.engine, states, one.log, metrics[0], time.perf_counter),
-        surfaces=BUILT_IN,
+        surfaces=lambda: BUILT_IN,
         similar=lambda like: one.engine.compute(lambda live: find_similar(live, like)),
         evaluations=Evaluations(one.engine, states, BUILT_IN[HOME], 60, time.monotonic),
         upkeep=None,  # type: ignore[arg-type]  # nothing is followed

@@ -14,11 +14,14 @@ from services.recommend.upkeep import Upkeep
 
 @dataclass(frozen=True)
 class Parts:
-    """What the routes ask, and where times (ms UTC) and random hexadecimal ids of 32 digits come from."""
+    """What the routes ask, and where times (ms UTC) and random hexadecimal ids of 32 digits come from.
+
+    `surfaces` returns those in force, by name.
+    """
 
     engine: Engine
     pipeline: Pipeline
-    surfaces: Mapping[str, Surface]
+    surfaces: Callable[[], Mapping[str, Surface]]
     similar: Callable[[Like], Awaitable[Similar | None]]
     evaluations: Evaluations
     upkeep: Upkeep

@@ -176,11 +176,11 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     items = _slate(live, ask, candidates, scores)
     watch.lap("slate")
     return Slate(
-        items,
-        fallbacks_of(live, ask.surface, state),
-        live.model_version,
-        dict(candidates.counts()),
-        reasons(live, need, items) if ask.why else (),
+        items=items,
+        fallbacks=fallbacks_of(live, ask.surface, state),
+        model_version=live.model_version,
+        candidates=dict(candidates.counts()),
+        reasons=reasons(live, need, items) if ask.why else (),
     )
 
 

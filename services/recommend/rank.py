@@ -35,5 +35,10 @@ def order_given(live: Live, ask: Ask, state: State, given: Sequence[ItemId]) -> 
         SlateItem(item_id=ids[place], position=position, score=float(scores[place]), propensity=1.0, source=GIVEN)
         for position, place in enumerate(np.argsort(-scores, kind="stable").tolist())
     ]
-    slate = Slate(items, fallbacks_of(live, ask.surface, state), live.model_version, {GIVEN: len(items)})
+    slate = Slate(
+        items=items,
+        fallbacks=fallbacks_of(live, ask.surface, state),
+        model_version=live.model_version,
+        candidates={GIVEN: len(items)},
+    )
     return Ordered(slate, [item_id for item_id, row in found.items() if row is None])

@@ -30,7 +30,7 @@ class InForceRoutes:
         ]
 
     async def _surfaces(self, _: Call) -> Reply:
-        surfaces = sorted(self._parts.surfaces.values(), key=lambda surface: surface.name)
+        surfaces = sorted(self._parts.surfaces().values(), key=lambda surface: surface.name)
         return Reply(
             bodies.SurfacesAnswer(
                 surfaces=[bodies.SurfaceRules(name=surface.name, rules=_rules(surface)) for surface in surfaces]

@@ -26,7 +26,7 @@ class RankRoutes:
         body: bodies.RankRequest = call.body
         refuse_nobody(body)
         now = self._parts.now()
-        surface = surface_named(self._parts.surfaces, body.surface)
+        surface = surface_named(self._parts.surfaces(), body.surface)
         if body.weights is not None:
             surface = replace(surface, weights=dict[str, float](body.weights.items()))
         asker = asker_of(body.user_id, self._session_id(body), session_history(body.events, now))

@@ -52,7 +52,7 @@ class SlateRoutes:
 
     async def _slate(self, body: bodies.SessionRequest, user_id: str | None) -> bodies.RecommendAnswer:
         now, request_id = self._parts.now(), RequestId(self._parts.new_id())
-        surface = surface_named(self._parts.surfaces, body.surface)
+        surface = surface_named(self._parts.surfaces(), body.surface)
         cursor = None if body.cursor is None else _opened(body.cursor, now)
         question = self._question(body, user_id, cursor)
         before = [] if cursor is None else cursor.shown
