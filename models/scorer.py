@@ -16,6 +16,7 @@ from features.popularity import PopularityWindow
 from models.artifact import Artifact, CorruptArtifact
 from models.combining import UnknownTask, combined
 from models.content import ItemContent, content_vectors
+from models.drivers import nearest, strongest_voters
 from models.neighbours import Neighbours
 from models.ranking_features import (
     ALIKE,
@@ -137,9 +138,23 @@ class Scorer:
 
     def co_visited(self, query: Query, k: int) -> Candidates:
         """Return up to `k` items that others went on to after the last 20 of the history."""
-        history = self._read(query).recent.rows[:-21:-1]
-        weights = (1 / np.arange(1, len(history) + 1)).astype(np.float32)
-        return Candidates(*self._sources.neighbours[WIDE].votes(history, weights).best(k))
+        history = self._latest(query)
+        return Candidates(*self._sources.neighbours[WIDE].votes(history, _fading(history)).best(k))
+
+    def came_before(self, query: Query, rows: Rows) -> list[ItemId | None]:
+        """Return for each of `rows` the item of the history that `co_visited` finds it by most, None if by none."""
+        history = self._latest(query)
+        voters = strongest_voters(self._sources.neighbours[WIDE], history, _fading(history), rows)
+        return [None if voter < 0 else self.item_id(ItemRow(voter)) for voter in voters.tolist()]
+
+    def most_alike(self, query: Query, rows: Rows) -> list[ItemId | None]:
+        """Return for each of `rows` the nearest (cosine) of the last 20 items of the history, None without any."""
+        history = self._latest(query)
+        if len(history) == 0:
+            return [None] * len(rows)
+        vectors = self._retrieval.vectors
+        places = nearest(vectors.take(history)[:, :-1], vectors.take(rows)[:, :-1])
+        return [self.item_id(ItemRow(row)) for row in history[places].tolist()]
 
     def similar(self, row: ItemRow, k: int) -> Candidates:
         """Return up to `k` other items: those used by the same users, then those nearest by vector (cosine)."""
@@ -199,6 +214,10 @@ class Scorer:
         history = self._retrieval.vectors.take(read.recent.newest(self.spec.ranking.network.places))
         return self._ranking.logits(Shown(dense, rows, vectors, history), features)
 
+    def _latest(self, query: Query) -> Rows:
+        """Return the last 20 known items of the history, newest first."""
+        return self._read(query).recent.rows[:-21:-1]
+
     def _read(self, query: Query) -> _Reading:
         """Return what the query's history comes to; one request asks several times with the same object."""
         if self._last is None or self._last.query is not query:
@@ -221,3 +240,8 @@ class Scorer:
         ]
         gap_s = (query.as_of - events[-1].happened_at) / 1000 if events else 0.0
         return Recent(np.array(known, dtype=np.int64), len(events), gap_s)
+
+
+def _fading(history: Rows) -> Vector:
+    """Return what each item of a history, newest first, weighs: its place from 1, inverted."""
+    return (1 / np.arange(1, len(history) + 1)).astype(np.float32)

@@ -16,11 +16,12 @@ from services.api.auth import Gate
 from services.api.bento import QUIET, FrontedService, hosted
 from services.config import Settings, load_settings
 from services.metrics import HttpMetrics, ImpressionMetrics, RecommendMetrics
-from services.recommend.application import Parts, Recommender
+from services.recommend.application import Recommender
 from services.recommend.champion import ChampionWatch
 from services.recommend.engine import Engine
 from services.recommend.evaluation import Evaluations
 from services.recommend.impressions import ImpressionLog
+from services.recommend.parts import Parts
 from services.recommend.pipeline import Pipeline
 from services.recommend.similar import find_similar
 from services.recommend.state import LastStates, UserStates
@@ -46,6 +47,7 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     tails = Tails(kafka, topics, engine, metrics, champion.announced)
     surfaces = SurfacesFile(serving.surfaces_file, serving.task_weights, time.monotonic)
     parts = Parts(
+        engine=engine,
         pipeline=Pipeline(engine, states, impressions, metrics, time.perf_counter),
         surfaces=surfaces.current,
         similar=lambda like: engine.compute(lambda live: find_similar(live, like)),

@@ -17,7 +17,7 @@ from features.online import UserState
 from features.popularity import PopularityWindow
 from models.scorer import Candidates, ItemContent, Query
 from models.vocabulary import ItemRow, Vocabulary
-from services.api.schemas import EventBody
+from services.collect.bodies import EventBody
 from services.collect.intake import Clerk
 from services.metrics import RecommendMetrics
 from services.recommend.engine import Engine

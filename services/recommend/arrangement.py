@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ from services.recommend.surfaces import Surface
 from streaming.events import SlateItem
 from streaming.ids import ItemId
 
+Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
 
 PIN = "pin"
@@ -26,12 +28,16 @@ PIN = "pin"
 
 @dataclass(frozen=True)
 class Frame:
-    """What a slate is put in: a surface's rules, `n` slots, the draw's seed, if any, and the rows pinned to slots."""
+    """What a slate is put in: a surface's rules, `n` slots, the draw's seed, if any, and the rows pinned to slots.
+
+    A later page of a list is a slate of its own whose top slot has the position `first` in the list.
+    """
 
     surface: Surface
     n: int
     seed: int | None
     pinned: Mapping[int, int]
+    first: int = 0
 
     def with_pins(self, candidates: Candidates) -> Candidates:
         """Return the candidates with the pinned rows among them."""
@@ -49,13 +55,18 @@ class Arranged:
     exceeded: bool
 
 
-def pinned(live: Live, surface: Surface, n: int, allowed: Allowed) -> dict[int, int]:
-    """Return the surface's pinned rows by slot: those that may be shown and whose slot is among the first `n`."""
+def pinned(live: Live, surface: Surface, positions: range, allowed: Allowed, taken: Rows) -> dict[int, int]:
+    """Return the surface's pinned rows by slot, the first of `positions` being slot 0.
+
+    They are those that may be shown, are not `taken` by an earlier page, and whose position is among `positions`.
+    """
     found = {}
     for pin in surface.pins:
         row = live.rows.row(ItemId(pin.item_id))
-        if row is not None and pin.position < n and row < len(allowed.mask) and allowed.mask[row]:
-            found[pin.position] = int(row)
+        if row is None or pin.position not in positions or row in taken:
+            continue
+        if row < len(allowed.mask) and allowed.mask[row]:
+            found[pin.position - positions.start] = int(row)
     return found
 
 
@@ -66,12 +77,15 @@ def arrange(live: Live, frame: Frame, candidates: Candidates, scores: Scores) ->
     ranked = boost.rows
     if surface.diversity is not None and live.scorer is not None:
         ranked = diversified(ranked, live.scorer.item_vectors(ranked[: surface.diversity.pool]), surface.diversity)
-    unproven = candidates.rows[np.isin(candidates.rows, live.unproven_rows)]
+    unproven = live.unproven_rows[np.isin(live.unproven_rows, candidates.rows)]
     contest = Contest(ranked, unproven, frame.pinned, groups_of(live.columns, candidates.rows, surface.caps))
     rng = None if frame.seed is None else np.random.default_rng(frame.seed)
     drawn = draw(contest, frame.n, surface.exploration, rng)
     rules = _rules(drawn, boost, frame.pinned)
-    return Arranged(_items(live, candidates, scores, drawn, rules), drawn.policy, drawn.exceeded)
+    items = _items(live, candidates, scores, drawn, rules)
+    if frame.first:
+        items = [msgspec.structs.replace(item, position=frame.first + item.position) for item in items]
+    return Arranged(items, drawn.policy, drawn.exceeded)
 
 
 def _rules(drawn: Drawn, boost: Boosted, pins: Mapping[int, int]) -> dict[int, list[str]]:

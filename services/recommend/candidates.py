@@ -14,6 +14,7 @@ from services.recommend.surfaces import Quota, SourceName
 
 Rows = NDArray[np.int64]
 
+TRENDING_DAYS, POPULAR_DAYS = 7, 30
 NOTHING: Rows = np.zeros(0, dtype=np.int64)
 FILL = "catalogue"
 
@@ -42,6 +43,10 @@ class Candidates:
         sources = np.insert(self.sources, at, len(self.names))
         return Candidates(np.insert(self.rows, at, new), sources, [*self.names, name])
 
+    def only(self, kept: NDArray[np.bool_]) -> "Candidates":
+        """Return the candidates that `kept`, bool[rows], marks."""
+        return Candidates(self.rows[kept], self.sources[kept], self.names)
+
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield each source that named a row first and how many."""
         counts = np.bincount(self.sources, minlength=len(self.names))
@@ -68,12 +73,12 @@ def co_visited(live: Live, need: Need, k: int) -> Rows:
 
 def trending(live: Live, need: Need, k: int) -> Rows:
     """The most used items of the last week."""
-    return most_used(live, need.allowed.rows, need.query.as_of, 7, k)
+    return most_used(live, need.allowed.rows, need.query.as_of, TRENDING_DAYS, k)
 
 
 def popular(live: Live, need: Need, k: int) -> Rows:
     """The most used items of the last month."""
-    return most_used(live, need.allowed.rows, need.query.as_of, 30, k)
+    return most_used(live, need.allowed.rows, need.query.as_of, POPULAR_DAYS, k)
 
 
 def in_category(live: Live, need: Need, k: int) -> Rows:

@@ -30,12 +30,18 @@ class Engine:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._catalogue = Catalogue()
         self._live = Live.build(None, (), PopularityWindow())
+        self._previous_version: str | None = None
         self._lately: dict[str, None] = {}  # ids of the newest interactions, oldest first
 
     @property
     def model_version(self) -> str | None:
         """The loaded model's version."""
         return self._live.model_version
+
+    @property
+    def previous_version(self) -> str | None:
+        """The version of the model that the loaded one replaced in this process."""
+        return self._previous_version
 
     @property
     def trained_until(self) -> int | None:
@@ -112,4 +118,5 @@ class Engine:
                 laid_out.put(item)
         for item_id in built.keys() - now.keys():
             laid_out.remove(item_id)
+        self._previous_version = self._live.model_version
         self._live = laid_out.with_popularity_of(self._live, now)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.history import HistoryEvent
-from models.config import ConversionName
 from models.scorer import Query
 from services.metrics import RecommendMetrics
 from services.recommend.arrangement import Frame, arrange, pinned
@@ -23,6 +22,7 @@ from services.recommend.impressions import ImpressionSink
 from services.recommend.live import Live
 from services.recommend.state import NO_HISTORY, State, UserStates
 from services.recommend.surfaces import Surface
+from services.recommend.why import reasons
 from services.tracing import record_stages
 from streaming.events import Impression, LoggedState, SlateItem
 from streaming.ids import ItemId, RequestId, SessionId, UserId
@@ -38,7 +38,11 @@ _LOGGED_HISTORY = 200
 
 @dataclass(frozen=True)
 class Ask:
-    """What is asked for: `as_of` in ms decides what is recent and available; without `seed` nothing is explored."""
+    """What is asked for: `as_of` in ms decides what is recent and available; without `seed` nothing is explored.
+
+    `shown` are the items of the pages before, which come first in the list that this slate goes on with. `why` asks
+    for what speaks for each item.
+    """
 
     n: int
     surface: Surface
@@ -47,6 +51,8 @@ class Ask:
     categories: Sequence[str] = ()
     exclude: Sequence[ItemId] = ()
     context: Mapping[str, str | float | bool] = field(default_factory=dict)
+    shown: Sequence[ItemId] = ()
+    why: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,17 @@ class Asker:
 
 @dataclass(frozen=True)
 class Slate:
-    """The items shown, top first, the names of what had to be replaced by a fallback, and the policy executed."""
+    """The items shown, top first, the names of what had to be replaced by a fallback, and the policy executed.
+
+    `reasons` say why each of the items is there, if that was asked.
+    """
 
     items: Sequence[SlateItem]
     fallbacks: tuple[str, ...]
     model_version: str | None
     candidates: Mapping[str, int]
     policy: Policy
+    reasons: Sequence[str] = ()
 
 
 class Stopwatch:
@@ -104,14 +114,22 @@ class Pipeline:
     async def recommend(self, request_id: RequestId, asker: Asker, ask: Ask) -> Slate:
         """Return the slate of a request, whose id clicks on it will carry."""
         watch = Stopwatch(self._clock)
-        stored = await self._states.read(asker.user_id, ask.as_of)
-        state = stored.with_session(asker.events, self._states.history_length)
+        state = await self.state_of(asker, ask.as_of)
         watch.lap("user_state")
         slate = await self._engine.compute(lambda live: choose(live, ask, state, watch))
-        self._impressions.offer(self._impression(request_id, asker, ask, state, slate))
+        self.log(request_id, asker, ask, state, slate)
         watch.lap("impression")
         self._record(ask, slate, watch)
         return slate
+
+    async def state_of(self, asker: Asker, as_of: int) -> State:
+        """Return what is known of a user or guest at `as_of`, ms; a guest's session alone needs no store."""
+        stored = await self._states.read(asker.user_id, as_of)
+        return stored.with_session(asker.events, self._states.history_length)
+
+    def log(self, request_id: RequestId, asker: Asker, ask: Ask, state: State, slate: Slate) -> None:
+        """Have it logged that a slate was shown; clicks on it carry `request_id`."""
+        self._impressions.offer(self._impression(request_id, asker, ask, state, slate))
 
     def _impression(self, request_id: RequestId, asker: Asker, ask: Ask, state: State, slate: Slate) -> Impression:
         return Impression(
@@ -144,7 +162,7 @@ class Pipeline:
             self._metrics.candidates(source, count)
         for name in slate.fallbacks:
             self._metrics.fallback(name)
-        if len(slate.items) < ask.n:
+        if len(slate.items) < ask.n and not ask.shown:  # a list's last page may be short
             self._metrics.short(ask.surface.name)
 
 
@@ -155,30 +173,46 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     barred = chain(met(state, filters, ask.as_of), ask.exclude)
     allowed = may_show(live, ask.as_of, barred, ask.categories, filters)
     watch.lap("filters")
-    frame = Frame(ask.surface, ask.n, ask.seed, pinned(live, ask.surface, ask.n, allowed))
-    candidates = frame.with_pins(gather(live, Need(query, allowed, ask.categories), ask.surface.sources, ask.n))
+    need = Need(query, allowed, ask.categories)
+    first, taken = len(ask.shown), live.rows_of(ask.shown)
+    pins = pinned(live, ask.surface, range(first, first + ask.n), allowed, taken)
+    frame = Frame(ask.surface, ask.n, ask.seed, pins, first)
+    candidates = frame.with_pins(gather(live, need, ask.surface.sources, first + ask.n))
     watch.lap("candidates")
-    wanted = ask.surface.weights or {}
-    weights = _predicted(live, wanted)
+    weights = predicted(live, ask.surface)
     scores = score_rows(live, query, candidates.rows, weights)
+    if first:
+        # Only now: a score's last digits depend on what is scored beside it, and pages are to agree on the order.
+        left = ~np.isin(candidates.rows, taken)
+        candidates, scores = candidates.only(left), scores[left]
     watch.lap("ranking")
     arranged = arrange(live, frame, candidates, scores)
     watch.lap("slate")
+    exceeded = (CAPS_EXCEEDED,) if arranged.exceeded else ()
+    return Slate(
+        items=arranged.items,
+        fallbacks=(*fallbacks_of(live, ask.surface, state), *exceeded),
+        model_version=live.model_version,
+        candidates=dict(candidates.counts()),
+        policy=arranged.policy,
+        reasons=reasons(live, need, arranged.items) if ask.why else (),
+    )
+
+
+def fallbacks_of(live: Live, surface: Surface, state: State) -> tuple[str, ...]:
+    """Return the names of what could not be used for a user in `state`."""
     missing = [NO_MODEL] if live.scorer is None else []
-    if live.scorer is not None and len(weights) < len(wanted):
+    if live.scorer is not None and len(predicted(live, surface)) < len(surface.weights or {}):
         missing.append(NO_TASK)
     if not state.history.events:
         missing.append(NO_HISTORY)
-    if arranged.exceeded:
-        missing.append(CAPS_EXCEEDED)
-    fallbacks = (*state.fallbacks, *missing)
-    return Slate(arranged.items, fallbacks, live.model_version, dict(candidates.counts()), arranged.policy)
+    return (*state.fallbacks, *missing)
 
 
-def _predicted(live: Live, weights: Mapping[ConversionName, float]) -> Mapping[str, float]:
-    """Return the weights of what the loaded model predicts."""
-    predicted = () if live.scorer is None else live.scorer.conversions
-    return {name: weight for name, weight in weights.items() if name in predicted}
+def predicted(live: Live, surface: Surface) -> Mapping[str, float]:
+    """Return the surface's weights of what the loaded model predicts."""
+    known = () if live.scorer is None else live.scorer.conversions
+    return {name: weight for name, weight in (surface.weights or {}).items() if name in known}
 
 
 def score_rows(live: Live, query: Query, rows: NDArray[np.int64], weights: Mapping[str, float]) -> NDArray[np.float32]:

@@ -56,7 +56,8 @@ def _explored(contest: Contest, n: int, fresh: int, exploration: Exploration, rn
     top = _plackett_luce(contest.ranked, n - fresh, exploration, rng)
     if fresh == 0:
         return top
-    slots = top.then(_uniform(np.setdiff1d(contest.unproven, top.rows), fresh, rng))
+    waiting = contest.unproven[~np.isin(contest.unproven, top.rows)]
+    slots = top.then(_uniform(waiting, fresh, rng))
     if len(slots.rows) == n:
         return slots
     # Every unproven item stands in the slate already: the ranked order fills what their slots leave.
