@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
 from features.history import HistoryEvent
-from models.artifact import RANKER, USER_TOWER, Artifact, CorruptArtifact
+from models.artifact import INDEX, RANKER, USER_TOWER, Artifact, CorruptArtifact
 from models.content import ItemContent
 from models.index import VectorIndex
 from models.inputs import category_buckets, gap_buckets, shared_row, user_buckets
@@ -34,7 +34,7 @@ class ServedRetrieval:
 
     def __init__(self, artifact: Artifact) -> None:
         self.vectors = GrowingTable(artifact.floats("item_vectors"))
-        self.index = VectorIndex(self.vectors)
+        self.index = VectorIndex(artifact.file(INDEX), self.vectors)
         self._shared = artifact.floats("shared_vectors")
         self._projection = artifact.floats("content_projection")
         self._gaps = artifact.floats("gap_vectors")
