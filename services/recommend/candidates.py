@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.scorer import Query
+from models.top import best
 from services.recommend.filters import Allowed
 from services.recommend.live import Live
 from services.recommend.surfaces import Quota
@@ -61,12 +62,12 @@ def co_visited(live: Live, need: Need, k: int) -> Rows:
 
 def trending(live: Live, need: Need, k: int) -> Rows:
     """The most used items of the last week."""
-    return most_used(live, need.allowed.rows, need.query.as_of, 7, k)
+    return most_used(live, need.allowed, need.query.as_of, 7, k)
 
 
 def popular(live: Live, need: Need, k: int) -> Rows:
     """The most used items of the last month."""
-    return most_used(live, need.allowed.rows, need.query.as_of, 30, k)
+    return most_used(live, need.allowed, need.query.as_of, 30, k)
 
 
 def in_category(live: Live, need: Need, k: int) -> Rows:
@@ -75,7 +76,8 @@ def in_category(live: Live, need: Need, k: int) -> Rows:
     if not categories and need.query.history.events:
         last = live.rows.row(need.query.history.events[-1].item_id)
         categories = () if last is None else live.columns.categories(last)
-    return most_used(live, need.allowed.among(live.columns.in_any(categories)), need.query.as_of, 30, k)
+    rows = need.allowed.among(live.columns.in_any(categories))
+    return _ordered_by_use(rows, usage(live, rows, need.query.as_of, 30), k)
 
 
 def unproven(live: Live, need: Need, k: int) -> Rows:
@@ -113,13 +115,15 @@ def gather(live: Live, need: Need, quotas: Sequence[Quota], at_least: int) -> Ca
     return merged
 
 
-def most_used(live: Live, rows: Rows, as_of: int, days: int, k: int) -> Rows:
-    """Return up to `k` of `rows` with the most interactions in the `days` before `as_of`, never one with none."""
-    counts = usage(live, rows, as_of, days)
-    used = np.flatnonzero(counts)
-    if len(used) > k:
-        used = used[np.argpartition(-counts[used], k)[:k]]
-    return rows[used[np.argsort(-counts[used], kind="stable")]]
+def most_used(live: Live, allowed: Allowed, as_of: int, days: int, k: int) -> Rows:
+    """Return up to `k` allowed rows with the most interactions in the `days` before `as_of`, never one with none.
+
+    Of rows that were used equally often the first come first.
+    """
+    rows = allowed.among(live.popularity.leaders(as_of, days).rows)
+    if len(rows) < k:  # what follows the leaders was used less often than they
+        rows = allowed.rows
+    return _ordered_by_use(rows, usage(live, rows, as_of, days), k)
 
 
 def usage(live: Live, rows: Rows, as_of: int, days: int) -> NDArray[np.int64]:
@@ -129,6 +133,11 @@ def usage(live: Live, rows: Rows, as_of: int, days: int) -> NDArray[np.int64]:
     counted = rows < len(counts)
     found[counted] = counts[rows[counted]]
     return found
+
+
+def _ordered_by_use(rows: Rows, counts: NDArray[np.int64], k: int) -> Rows:
+    order = best(counts, k)
+    return rows[order[counts[order] > 0]]
 
 
 def _merged(found: Sequence[Rows], names: Sequence[str], size: int) -> Candidates:

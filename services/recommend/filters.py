@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ class Allowed:
     mask: NDArray[np.bool_]
     barred: int
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """Every allowed row, ascending."""
         return np.flatnonzero(self.mask)

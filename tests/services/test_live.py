@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features import popularity as popularity_module
 from features.history import History, HistoryEvent
+from features.popularity import PopularityWindow
 from models.scorer import Scorer
+from services.recommend.candidates import most_used, usage
 from services.recommend.columns import Columns
 from services.recommend.engine import Engine
 from services.recommend.filters import may_show
@@ -234,8 +237,6 @@ def test_what_may_be_shown_is_what_a_scan_of_the_items_says(
     categories: list[str],
     as_of: int,
 ) -> None:
-    from features.popularity import PopularityWindow  # noqa: PLC0415
-
     live = Live.build(None, (), PopularityWindow())
     items: dict[str, tuple[bool, int, int, list[str]]] = {}
     for item_id, item in changes:
@@ -266,3 +267,24 @@ def test_rows_that_the_catalogue_never_had_are_not_allowed() -> None:
     assert not columns.has(7)
     assert columns.in_any(["nothing"]).tolist() == []
     assert np.flatnonzero(columns.eligible(NOW)).tolist() == [2]
+
+
+@given(
+    times=st.lists(st.tuples(ITEM_IDS, st.integers(0, 40)), max_size=40),
+    later=st.lists(st.tuples(ITEM_IDS, st.integers(0, 40)), max_size=40),
+    barred=st.sets(ITEM_IDS),
+    k=st.integers(1, 9),
+)
+def test_the_most_used_are_those_of_sorting_everything(
+    times: list[tuple[str, int]], later: list[tuple[str, int]], barred: set[str], k: int
+) -> None:
+    live = Live.build(None, map(upserted, "abcdefgh"), PopularityWindow())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(popularity_module, "_LEADERS", 2)
+        for some in (times, later):
+            live.observe(used(item_id, at=NOW - days * 86_400_000) for item_id, days in some)
+            allowed = may_show(live, NOW, map(ItemId, barred), ())
+            counts = usage(live, allowed.rows, NOW, 7)
+            order = np.argsort(-counts, kind="stable")
+            expected = allowed.rows[order[counts[order] > 0]][:k].tolist()
+            assert most_used(live, allowed, NOW, 7, k).tolist() == expected

@@ -1,0 +1,52 @@
+"""What the compute thread does for one request, stage by stage, in CPU-ms of this thread: no server, no store."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from serving_world import World
+
+from features.popularity import PopularityWindow
+from models.scorer import Scorer
+from services.recommend.live import Live
+from services.recommend.pipeline import Ask, Stopwatch, choose
+from services.recommend.state import State
+from services.recommend.surfaces import BUILT_IN, HOME
+from streaming.ids import ItemId
+
+N = 20
+
+
+def live_world(world: World, artifact: Path, interactions: int) -> Live:
+    """Return the live state with the artifact's model, the catalogue, and the newest interactions counted."""
+    live = Live.build(Scorer.load(artifact), world.items(), PopularityWindow())
+    live.observe(world.newest(interactions))
+    return live
+
+
+def states(world: World, count: int) -> list[State]:
+    """Return the state of each of `count` users, drawn with the world's seed, as the store would give it."""
+    users = np.random.default_rng(world.spec.seed).choice(world.spec.users, count).tolist()
+    found = []
+    for user in users:
+        history = world.history(user)
+        total = float(len(history.events))
+        features = {"interactions_30d": total / 2, "interactions_total": total, "mean_value": 3.5}
+        found.append(State(history, frozenset(map(ItemId, history.items)), {**features, "attributes": '{"age":31.0}'}))
+    return found
+
+
+def ask(live: Live, world: World, state: State, seed: int) -> dict[str, float]:
+    """Answer once; returns the seconds of this thread's CPU by stage."""
+    watch = Stopwatch(time.thread_time)
+    question = Ask(n=N, surface=BUILT_IN[HOME], as_of=world.spec.now + seed, seed=seed)
+    choose(live, question, state, watch)
+    return watch.seconds
+
+
+def cpu_ms(live: Live, world: World, asked: Sequence[State]) -> dict[str, float]:
+    """Return the mean CPU-ms of each stage and of all."""
+    laps = [ask(live, world, state, seed) for seed, state in enumerate(asked)]
+    stages = {name: 1000 * float(np.mean([lap[name] for lap in laps])) for name in laps[0]}
+    return {**stages, "all": sum(stages.values())}
