@@ -22,7 +22,7 @@ class Leaders:
 
     @classmethod
     def of(cls, counts: NDArray[np.int64]) -> Self:
-        """Take some thousand rows with the largest counts, with or without all that have as many as the last of them."""
+        """Take some thousand rows with the largest counts; of equals at their end all or none."""
         place = max(len(counts) - _LEADERS, 0)
         least = max(int(np.partition(counts, place)[place]), 1) if len(counts) else 1
         rows = np.flatnonzero(counts >= least)
