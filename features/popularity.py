@@ -59,6 +59,10 @@ class PopularityWindow:
         """The number of item rows counted so far."""
         return self._size
 
+    def cover(self, size: int) -> None:
+        """Count for the rows 0 … size-1 at least, those not used yet as 0."""
+        self._grow(size)
+
     def observe(self, rows: NDArray[np.int64], times_ms: NDArray[np.int64]) -> None:
         """Count one interaction for each of `rows`, int64[n] ≥ 0, that happened at `times_ms`, int64[n] ms UTC."""
         if len(rows) == 0:

@@ -108,10 +108,9 @@ def gather(live: Live, need: Need, quotas: Sequence[Quota], at_least: int) -> Ca
         for quota in quotas
     ]
     names = [quota.source for quota in quotas]
-    size = len(need.allowed.mask)
-    merged = _merged(found, names, size)
+    merged = _merged(found, names)
     if len(merged.rows) < at_least:
-        merged = _merged([*found, need.allowed.rows], [*names, FILL], size)
+        merged = _merged([*found, need.allowed.rows], [*names, FILL])
     return merged
 
 
@@ -128,11 +127,8 @@ def most_used(live: Live, allowed: Allowed, as_of: int, days: int, k: int) -> Ro
 
 def usage(live: Live, rows: Rows, as_of: int, days: int) -> NDArray[np.int64]:
     """Return how often each of `rows` was used in the `days` before `as_of`, ms."""
-    counts = live.popularity.counts(as_of, days)
-    found = np.zeros(len(rows), dtype=np.int64)
-    counted = rows < len(counts)
-    found[counted] = counts[rows[counted]]
-    return found
+    live.popularity.cover(live.columns.size)
+    return live.popularity.counts(as_of, days)[rows]
 
 
 def _ordered_by_use(rows: Rows, counts: NDArray[np.int64], k: int) -> Rows:
@@ -140,9 +136,10 @@ def _ordered_by_use(rows: Rows, counts: NDArray[np.int64], k: int) -> Rows:
     return rows[order[counts[order] > 0]]
 
 
-def _merged(found: Sequence[Rows], names: Sequence[str], size: int) -> Candidates:
-    owner = np.full(size, -1, dtype=np.int64)
-    for source in reversed(range(len(found))):  # the first source writes last
-        owner[found[source]] = source
-    rows = np.flatnonzero(owner >= 0)
-    return Candidates(rows, owner[rows], names)
+def _merged(found: Sequence[Rows], names: Sequence[str]) -> Candidates:
+    rows = np.concatenate(found)
+    named_by = np.repeat(np.arange(len(found)), [len(some) for some in found])
+    order = np.argsort(rows, kind="stable")  # of equal rows the first source's comes first
+    rows = rows[order]
+    first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
+    return Candidates(rows[first], named_by[order][first], names)
