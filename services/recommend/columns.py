@@ -82,8 +82,10 @@ class Columns:
         if len(found) == 1:
             return found[0]
         # Sorting is several times faster than np.unique, which hashes.
-        rows = np.sort(np.concatenate((*found, np.zeros(0, dtype=np.int64))))
-        return rows[np.append(True, rows[1:] != rows[:-1])[: len(rows)]]
+        rows: Rows = np.sort(np.concatenate((*found, np.zeros(0, dtype=np.int64))))
+        first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
+        distinct: Rows = rows[first]
+        return distinct
 
     def categories(self, row: int) -> Sequence[str]:
         """Return the categories of the item in `row`."""
