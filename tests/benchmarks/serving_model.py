@@ -61,10 +61,12 @@ def group_vectors(items: int, dim: int, seed: int) -> NDArray[np.float32]:
     """Return float32 [items, dim]: the group's direction, noise, and a bias by the place within the group."""
     rng = np.random.default_rng(seed)
     group, place = np.divmod(np.arange(items), GROUP_SIZE)
-    centres = rng.normal(size=(group[-1] + 1, dim))
-    vectors = centres[group] + 0.7 * rng.normal(size=(items, dim))
+    centres = rng.standard_normal((group[-1] + 1, dim), dtype=np.float32)
+    vectors = rng.standard_normal((items, dim), dtype=np.float32)
+    vectors *= np.float32(0.7)
+    vectors += centres[group]
     vectors[:, -1] = 2.0 - np.log(10.0 + place)
-    return vectors.astype(np.float32)
+    return vectors
 
 
 def _data(world: World) -> TrainingData:

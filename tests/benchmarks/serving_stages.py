@@ -1,10 +1,13 @@
-"""What the compute thread does for one request, stage by stage, in CPU-ms of this thread: no server, no store."""
+"""`stages`: what the compute thread does for one request, in CPU-ms of this thread: no server, no store."""
 
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rich.table import Table
 from serving_world import World
 
 from features.popularity import PopularityWindow
@@ -15,7 +18,28 @@ from services.recommend.state import State
 from services.recommend.surfaces import BUILT_IN, HOME
 from streaming.ids import ItemId
 
+KEY = "stages"
 N = 20
+_USERS, _ROUNDS = 300, 8
+
+
+def run(options: Namespace, world: World, artifact: Path) -> dict[str, Any]:
+    """Measure on the benchmark's world."""
+    live = live_world(world, artifact, options.interactions)
+    return {"cpu_ms": cpu_ms(live, world, states(world, _USERS), _ROUNDS), "users": _USERS, "rounds": _ROUNDS}
+
+
+def table(report: dict[str, Any]) -> Table:
+    """Return a row for each stage."""
+    shown = Table(
+        title="Stages in the compute thread, CPU-ms of that thread",
+        caption=f"mean over {report['users']} users, of each the cheapest of {report['rounds']} rounds",
+    )
+    for name in ("stage", "CPU-ms"):
+        shown.add_column(name)
+    for stage, value in report["cpu_ms"].items():
+        shown.add_row(stage, f"{value:.3f}")
+    return shown
 
 
 def live_world(world: World, artifact: Path, interactions: int) -> Live:
