@@ -30,10 +30,11 @@ from models.ranking_features import (
     feature_names,
     popularity_counts,
 )
-from models.served import ServedRanker, ServedRetrieval, Shown
+from models.served import Events, ServedRanker, ServedRetrieval, Shown
 from models.spec import ModelSpec
 from models.tables import GrowingTable
 from models.vocabulary import ItemRow, Vocabulary
+from streaming.events import Kind
 from streaming.ids import ItemId
 
 __all__ = ["Candidates", "CorruptArtifact", "ItemContent", "Query", "Scorer", "UnknownTask"]
@@ -87,6 +88,8 @@ class Scorer:
             for name in NEIGHBOUR_TABLES
         }
         self._sources = Sources(self.spec.content, GrowingTable(artifact.floats("item_content")), neighbours)
+        self._kinds = {kind: code for code, kind in enumerate(self.spec.retrieval.kinds)}
+        self._negative = np.array([Kind(kind).is_negative for kind in self._kinds])
         self._last: _Reading | None = None
 
     @classmethod
@@ -221,25 +224,28 @@ class Scorer:
     def _read(self, query: Query) -> _Reading:
         """Return what the query's history comes to; one request asks several times with the same object."""
         if self._last is None or self._last.query is not query:
-            self._last = _Reading(query, self._user_vector(query), self._recent(query))
+            events = self._events(query.history)
+            self._last = _Reading(query, self._user_vector(events, query.as_of), self._recent(events, query.as_of))
         return self._last
 
-    def _user_vector(self, query: Query) -> Vector | None:
-        events = query.history.events[-self.spec.retrieval.length :]
-        if not events:
-            return None
-        rows = [self._vocabulary.row(event.item_id) for event in events]
-        return self._retrieval.user_vector(events, rows, query.as_of)
+    def _events(self, history: History) -> Events:
+        events = history.events[-max(self.spec.retrieval.length, self.spec.ranking.history_length) :]
+        item_ids = [event.item_id for event in events]
+        return Events(
+            item_ids=item_ids,
+            rows=self._vocabulary.rows(item_ids),
+            kinds=np.array([self._kinds[event.kind] for event in events], dtype=np.int64),
+            times=np.array([event.happened_at for event in events], dtype=np.int64),
+        )
 
-    def _recent(self, query: Query) -> Recent:
-        events = query.history.events[-self.spec.ranking.history_length :]
-        known = [
-            row
-            for event in events
-            if not event.kind.is_negative and (row := self._vocabulary.row(event.item_id)) is not None
-        ]
-        gap_s = (query.as_of - events[-1].happened_at) / 1000 if events else 0.0
-        return Recent(np.array(known, dtype=np.int64), len(events), gap_s)
+    def _user_vector(self, events: Events, as_of: int) -> Vector | None:
+        read = events.newest(self.spec.retrieval.length)
+        return self._retrieval.user_vector(read, as_of) if len(read.rows) else None
+
+    def _recent(self, events: Events, as_of: int) -> Recent:
+        read = events.newest(self.spec.ranking.history_length)
+        gap_s = (as_of - int(read.times[-1])) / 1000 if len(read.times) else 0.0
+        return Recent(read.rows[(read.rows >= 0) & ~self._negative[read.kinds]], len(read.rows), gap_s)
 
 
 def _fading(history: Rows) -> Vector:

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -36,7 +37,7 @@ class Allowed:
     barred: int
     kept: float = 1.0
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """Every allowed row, ascending."""
         return np.flatnonzero(self.mask)

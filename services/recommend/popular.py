@@ -24,6 +24,6 @@ class Wanted:
 def find_popular(live: Live, wanted: Wanted) -> list[tuple[ItemId, int]]:
     """Return the items with how often they were used, most used first, never one that was not."""
     allowed = may_show(live, wanted.as_of, wanted.exclude, wanted.categories)
-    rows = most_used(live, allowed.rows, wanted.as_of, wanted.days, wanted.n)
+    rows = most_used(live, allowed, wanted.as_of, wanted.days, wanted.n)
     uses = usage(live, rows, wanted.as_of, wanted.days)
     return [(live.rows.item_id(ItemRow(row)), count) for row, count in zip(rows.tolist(), uses.tolist(), strict=True)]
