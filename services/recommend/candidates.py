@@ -36,9 +36,8 @@ class Candidates:
     sources: NDArray[np.intp]
     names: Sequence[str]
 
-    def without(self, rows: Rows) -> "Candidates":
-        """Return the candidates that are not among `rows`."""
-        kept = ~np.isin(self.rows, rows)
+    def only(self, kept: NDArray[np.bool_]) -> "Candidates":
+        """Return the candidates that `kept`, bool[rows], marks."""
         return Candidates(self.rows[kept], self.sources[kept], self.names)
 
     def counts(self) -> Iterator[tuple[str, int]]:

@@ -167,11 +167,13 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     watch.lap("filters")
     need = Need(query, allowed, ask.categories)
     candidates = gather(live, need, ask.surface.quotas, ask.n + len(ask.shown))
-    if ask.shown:
-        candidates = candidates.without(live.rows_of(ask.shown))
     watch.lap("candidates")
     weights = predicted(live, ask.surface.weights)
     scores = score_rows(live, query, candidates.rows, weights)
+    if ask.shown:
+        # Only now: a score's last digits depend on what is scored beside it, and pages are to agree on the order.
+        left = ~np.isin(candidates.rows, live.rows_of(ask.shown))
+        candidates, scores = candidates.only(left), scores[left]
     watch.lap("ranking")
     items = _slate(live, ask, candidates, scores)
     watch.lap("slate")
