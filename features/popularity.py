@@ -1,5 +1,6 @@
 """How often each item was used lately: counts per item and UTC day, growable, cheap to read and to copy. Numpy only."""
 
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -9,6 +10,33 @@ DAY_MS = 86_400_000
 
 _GROWTH = 1_024
 _WINDOWS_KEPT = 8
+_LEADERS, _ENOUGH = 4_096, 1_024  # rows that are looked at for the most used ones: about so many, and how few will do
+
+
+@dataclass(frozen=True)
+class Leaders:
+    """Every row that was used at least `least` times, ascending, int64[n]: no other row was used more often."""
+
+    rows: NDArray[np.int64]
+    least: int
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64]) -> Self:
+        """Take some thousand rows with the largest counts; of equals at their end all or none."""
+        place = max(len(counts) - _LEADERS, 0)
+        least = max(int(np.partition(counts, place)[place]), 1) if len(counts) else 1
+        rows = np.flatnonzero(counts >= least)
+        above = rows[counts[rows] > least]
+        if len(rows) > 2 * _LEADERS and len(above) >= _ENOUGH:
+            return cls(above, least + 1)
+        return cls(rows, least)
+
+    def joined_by(self, rows: NDArray[np.int64], counts: NDArray[np.int64]) -> Self:
+        """Return the leaders after the counts of `rows` have grown to `counts`, int64[all rows]."""
+        risen = rows[counts[rows] >= self.least]
+        if np.isin(risen, self.rows).all():
+            return self
+        return type(self)(np.union1d(self.rows, risen), self.least)
 
 
 class PopularityWindow:
@@ -24,11 +52,16 @@ class PopularityWindow:
         self._newest: int | None = None
         self._buckets = np.zeros((days, size), dtype=np.int32)  # the ring: day d lies in row d % days
         self._sums: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._leaders: dict[tuple[int, int], Leaders] = {}
 
     @property
     def size(self) -> int:
         """The number of item rows counted so far."""
         return self._size
+
+    def cover(self, size: int) -> None:
+        """Count for the rows 0 … size-1 at least, those not used yet as 0."""
+        self._grow(size)
 
     def observe(self, rows: NDArray[np.int64], times_ms: NDArray[np.int64]) -> None:
         """Count one interaction for each of `rows`, int64[n] ≥ 0, that happened at `times_ms`, int64[n] ms UTC."""
@@ -41,25 +74,28 @@ class PopularityWindow:
         rows, days = rows[kept], days[kept]
         np.add.at(self._buckets, (days % self._days, rows), 1)
         for (first, last), counts in self._sums.items():
-            np.add.at(counts, rows[(first <= days) & (days <= last)], 1)
+            within = rows[(first <= days) & (days <= last)]
+            np.add.at(counts, within, 1)
+            if (leaders := self._leaders.get((first, last))) is not None:
+                self._leaders[first, last] = leaders.joined_by(within, counts)
 
     def counts(self, as_of_ms: int, days: int) -> NDArray[np.int64]:
         """Return the counts of the `days` days before `as_of_ms`, int64[size], read-only until the next `observe`.
 
         What was observed on the day of `as_of_ms` counts whole. Raises ValueError when `days` exceeds the days kept.
         """
-        if not 1 <= days <= self._days:
-            raise ValueError(f"days must lie between 1 and the {self._days} that are kept, not {days}")
-        window = (round(as_of_ms / DAY_MS) - days, as_of_ms // DAY_MS)
-        counts = self._sums.get(window)
-        if counts is None:
-            counts = self._sum(*window)
-            if len(self._sums) >= _WINDOWS_KEPT:
-                self._sums.pop(next(iter(self._sums)))
-            self._sums[window] = counts
-        view = counts[: self._size].view()
+        view = self._summed(self._window(as_of_ms, days))[: self._size].view()
         view.flags.writeable = False
         return view
+
+    def leaders(self, as_of_ms: int, days: int) -> Leaders:
+        """Return some thousand of the rows with the largest `counts`; raises ValueError as `counts` does."""
+        window = self._window(as_of_ms, days)
+        counts = self._summed(window)
+        leaders = self._leaders.get(window)
+        if leaders is None:
+            leaders = self._leaders[window] = Leaders.of(counts)
+        return leaders
 
     def copy(self) -> Self:
         """Return an independent copy."""
@@ -80,6 +116,22 @@ class PopularityWindow:
             np.add.at(theirs, rows[kept], ours[: len(rows)][kept])
         return other
 
+    def _window(self, as_of_ms: int, days: int) -> tuple[int, int]:
+        if not 1 <= days <= self._days:
+            raise ValueError(f"days must lie between 1 and the {self._days} that are kept, not {days}")
+        return round(as_of_ms / DAY_MS) - days, as_of_ms // DAY_MS
+
+    def _summed(self, window: tuple[int, int]) -> NDArray[np.int64]:
+        counts = self._sums.get(window)
+        if counts is None:
+            counts = self._sum(*window)
+            if len(self._sums) >= _WINDOWS_KEPT:
+                oldest = next(iter(self._sums))
+                del self._sums[oldest]
+                self._leaders.pop(oldest, None)
+            self._sums[window] = counts
+        return counts
+
     def _sum(self, first: int, last: int) -> NDArray[np.int64]:
         if self._newest is None:
             return np.zeros(self._buckets.shape[1], dtype=np.int64)
@@ -96,6 +148,7 @@ class PopularityWindow:
             self._buckets[np.arange(newest - passed + 1, newest + 1) % self._days] = 0
             self._newest = newest
             self._sums.clear()  # days that fell out of the ring may have been part of a sum
+            self._leaders.clear()
         return newest
 
     def _grow(self, size: int) -> None:

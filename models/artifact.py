@@ -18,7 +18,7 @@ from streaming.ids import ItemId
 
 MANIFEST = "manifest.json"
 SPEC, ITEMS, METRICS = "spec.json", "items.json", "metrics.json"
-WEIGHTS, USER_TOWER, RANKER = "weights.safetensors", "user_tower.onnx", "ranker.onnx"
+WEIGHTS, USER_TOWER, RANKER, INDEX = "weights.safetensors", "user_tower.onnx", "ranker.onnx", "index.faiss"
 
 T = TypeVar("T")
 Scalar = TypeVar("Scalar", bound=np.generic)

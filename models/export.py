@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from models.artifact import RANKER, USER_TOWER, WEIGHTS, Parts
+from models.artifact import INDEX, RANKER, USER_TOWER, WEIGHTS, Parts
 from models.content import content_vectors
 from models.dataset import TrainingData
+from models.index import build_index
+from models.inputs import gap_buckets
 from models.neighbours import Neighbours
 from models.ranking import TrainedRanker
 from models.spec import ModelSpec
 from models.start import Start, start_files
-from models.trained_retrieval import TrainedRetrieval
+from models.trained_retrieval import Read, TrainedRetrieval
 
 _OPSET = 17
+_QUERIES = 500  # that the index is held against
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ def artifact_parts(fitted: Fitted, data: TrainingData) -> Parts:
     """Return what an artifact is made of."""
     retrieval, ranker = fitted.retrieval, fitted.ranker
     model = retrieval.model
+    vectors = _array(retrieval.vectors[: len(data.items)])
     arrays: dict[str, NDArray[np.generic]] = {
-        "item_vectors": _array(retrieval.vectors[: len(data.items)]),
+        "item_vectors": vectors,
         "shared_vectors": _array(retrieval.vectors[len(data.items) :]),
         "content_projection": _array(model.content.weight.T),
         "kind_vectors": _array(model.inputs.kinds.weight),
@@ -56,6 +60,7 @@ def artifact_parts(fitted: Fitted, data: TrainingData) -> Parts:
     for name, table in fitted.neighbours.items():
         arrays[f"{name}_rows"] = table.rows
         arrays[f"{name}_weights"] = table.weights
+    index = build_index(vectors, last_user_vectors(retrieval, data))
     weights = {
         "retrieval.items": retrieval.table,
         **{f"retrieval.{name}": value for name, value in model.state_dict().items()},
@@ -65,14 +70,26 @@ def artifact_parts(fitted: Fitted, data: TrainingData) -> Parts:
     return Parts(
         spec=fitted.spec,
         item_ids=[item.item_id for item in data.items],
-        metrics=fitted.metrics,
+        metrics={**fitted.metrics, "index_recall_200": index.recall},
         files={
             **start_files(fitted.start),
             WEIGHTS: save({name: value.contiguous() for name, value in weights.items()}),
             USER_TOWER: user_tower_onnx(retrieval),
             RANKER: ranker_onnx(ranker),
+            INDEX: index.data,
         },
         arrays=arrays,
+    )
+
+
+def last_user_vectors(retrieval: TrainedRetrieval, data: TrainingData) -> NDArray[np.float32]:
+    """Return float32 [users, dim]: where some hundreds of users, spread over all, stand at the end of the data."""
+    log = data.log
+    users = np.flatnonzero(np.diff(log.starts))
+    asked = users[np.linspace(0, len(users) - 1, min(_QUERIES, len(users)), dtype=np.int64)]
+    parts = [log.history(user, data.until, retrieval.length) for user in asked.tolist()]
+    return retrieval.vectors_of(
+        [Read(log.rows[part], log.kinds[part], gap_buckets(log.times[part], data.until)) for part in parts]
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.top import best
+
 Rows = NDArray[np.int64]
 Weights = NDArray[np.float32]
 
@@ -16,16 +18,20 @@ class Votes:
     rows: NDArray[np.int32]
     weights: Weights
 
-    def on(self, slots: NDArray[np.int64], count: int) -> Weights:
-        """Return the sum of votes per slot, float32[count]; `slots` holds each row's slot, or `count` for none."""
-        return np.bincount(slots[self.rows], self.weights, minlength=count + 1)[:count].astype(np.float32)
+    def on(self, slots: NDArray[np.int32], count: int) -> Weights:
+        """Return the sum of votes per slot, float32[count]; `slots` holds each row's slot, from 1, or 0 for none."""
+        return np.bincount(slots[self.rows], self.weights, minlength=count + 1)[1 : count + 1].astype(np.float32)
 
     def best(self, k: int) -> tuple[Rows, Weights]:
         """Return up to `k` rows with the largest sums, best first, ties by row; no row with a sum of 0."""
-        sums = np.bincount(self.rows, self.weights).astype(np.float32)
-        rows = np.flatnonzero(sums)
-        order = rows[np.argsort(-sums[rows], kind="stable")[:k]]
-        return order, sums[order]
+        every = np.bincount(self.rows, self.weights)
+        voted = np.zeros(len(every), dtype=np.bool_)  # few of all rows, and flags are faster to scan than sums
+        voted[self.rows] = True
+        rows = np.flatnonzero(voted)
+        sums = every[rows].astype(np.float32)
+        order = best(sums, k)
+        order = order[sums[order] > 0]
+        return rows[order], sums[order]
 
 
 @dataclass(frozen=True)

@@ -138,8 +138,9 @@ def dense_features(
 
 
 def popularity_counts(window: PopularityWindow, as_of: int, size: int) -> dict[int, NDArray[np.int64]]:
-    """Return the counts by days that `dense_features` needs, each for rows 0 … size-1; `as_of` in ms."""
-    return {days: _sized(window.counts(as_of, days), size) for days in _WINDOWS}
+    """Return the counts by days that `dense_features` needs, each for rows 0 … size-1 at least; `as_of` in ms."""
+    window.cover(size)
+    return {days: window.counts(as_of, days) for days in _WINDOWS}
 
 
 def _popularity(popularity: Mapping[int, NDArray[np.int64]], rows: Rows) -> list[Vector]:
@@ -149,8 +150,8 @@ def _popularity(popularity: Mapping[int, NDArray[np.int64]], rows: Rows) -> list
 
 
 def _co_visits(sources: Sources, recent: Recent, rows: Rows) -> list[Vector]:
-    slots = np.full(len(sources.content), len(rows), dtype=np.int64)
-    slots[rows] = np.arange(len(rows), dtype=np.int32)
+    slots = np.zeros(len(sources.content), dtype=np.int32)
+    slots[rows] = np.arange(1, len(rows) + 1)
 
     def votes(table: str, last: int, decays: bool) -> Vector:
         history = recent.rows[: -last - 1 : -1]
@@ -204,10 +205,6 @@ def _query(recent: Recent, user: UserValues) -> Vector:
 def _mean(vectors: Matrix) -> Vector:
     mean: Vector = vectors.sum(axis=0) / np.float32(max(len(vectors), 1))
     return mean
-
-
-def _sized(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    return counts[:size] if len(counts) >= size else np.pad(counts, (0, size - len(counts)))
 
 
 def _number(value: float | str | None) -> float | None:

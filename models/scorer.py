@@ -16,6 +16,7 @@ from features.popularity import PopularityWindow
 from models.artifact import Artifact, CorruptArtifact
 from models.combining import UnknownTask, combined
 from models.content import ItemContent, content_vectors
+from models.drivers import nearest, strongest_voters
 from models.neighbours import Neighbours
 from models.ranking_features import (
     ALIKE,
@@ -29,10 +30,11 @@ from models.ranking_features import (
     feature_names,
     popularity_counts,
 )
-from models.served import ServedRanker, ServedRetrieval, Shown
+from models.served import Events, ServedRanker, ServedRetrieval, Shown
 from models.spec import ModelSpec
 from models.tables import GrowingTable
 from models.vocabulary import ItemRow, Vocabulary
+from streaming.events import Kind
 from streaming.ids import ItemId
 
 __all__ = ["Candidates", "CorruptArtifact", "ItemContent", "Query", "Scorer", "UnknownTask"]
@@ -86,6 +88,8 @@ class Scorer:
             for name in NEIGHBOUR_TABLES
         }
         self._sources = Sources(self.spec.content, GrowingTable(artifact.floats("item_content")), neighbours)
+        self._kinds = {kind: code for code, kind in enumerate(self.spec.retrieval.kinds)}
+        self._negative = np.array([Kind(kind).is_negative for kind in self._kinds])
         self._last: _Reading | None = None
 
     @classmethod
@@ -137,9 +141,23 @@ class Scorer:
 
     def co_visited(self, query: Query, k: int) -> Candidates:
         """Return up to `k` items that others went on to after the last 20 of the history."""
-        history = self._read(query).recent.rows[:-21:-1]
-        weights = (1 / np.arange(1, len(history) + 1)).astype(np.float32)
-        return Candidates(*self._sources.neighbours[WIDE].votes(history, weights).best(k))
+        history = self._latest(query)
+        return Candidates(*self._sources.neighbours[WIDE].votes(history, _fading(history)).best(k))
+
+    def came_before(self, query: Query, rows: Rows) -> list[ItemId | None]:
+        """Return for each of `rows` the item of the history that `co_visited` finds it by most, None if by none."""
+        history = self._latest(query)
+        voters = strongest_voters(self._sources.neighbours[WIDE], history, _fading(history), rows)
+        return [None if voter < 0 else self.item_id(ItemRow(voter)) for voter in voters.tolist()]
+
+    def most_alike(self, query: Query, rows: Rows) -> list[ItemId | None]:
+        """Return for each of `rows` the nearest (cosine) of the last 20 items of the history, None without any."""
+        history = self._latest(query)
+        if len(history) == 0:
+            return [None] * len(rows)
+        vectors = self._retrieval.vectors
+        places = nearest(vectors.take(history)[:, :-1], vectors.take(rows)[:, :-1])
+        return [self.item_id(ItemRow(row)) for row in history[places].tolist()]
 
     def similar(self, row: ItemRow, k: int) -> Candidates:
         """Return up to `k` other items: those used by the same users, then those nearest by vector (cosine)."""
@@ -150,6 +168,10 @@ class Scorer:
         # Below every co-used item, whatever the cosine.
         rows = np.concatenate((used, near[fresh]))[:k]
         return Candidates(rows, np.concatenate((1.0 + strength, nearness[fresh])).astype(np.float32)[:k])
+
+    def item_vectors(self, rows: Rows) -> NDArray[np.float32]:
+        """Return float32 [n, dim]: the vectors of `rows`, int64[n], without bias."""
+        return self._retrieval.vectors.take(rows)[:, :-1]
 
     def rank(
         self, query: Query, rows: Rows, popularity: PopularityWindow, weights: Mapping[str, float] = CLICK_ALONE
@@ -195,25 +217,37 @@ class Scorer:
         history = self._retrieval.vectors.take(read.recent.newest(self.spec.ranking.network.places))
         return self._ranking.logits(Shown(dense, rows, vectors, history), features)
 
+    def _latest(self, query: Query) -> Rows:
+        """Return the last 20 known items of the history, newest first."""
+        return self._read(query).recent.rows[:-21:-1]
+
     def _read(self, query: Query) -> _Reading:
         """Return what the query's history comes to; one request asks several times with the same object."""
         if self._last is None or self._last.query is not query:
-            self._last = _Reading(query, self._user_vector(query), self._recent(query))
+            events = self._events(query.history)
+            self._last = _Reading(query, self._user_vector(events, query.as_of), self._recent(events, query.as_of))
         return self._last
 
-    def _user_vector(self, query: Query) -> Vector | None:
-        events = query.history.events[-self.spec.retrieval.length :]
-        if not events:
-            return None
-        rows = [self._vocabulary.row(event.item_id) for event in events]
-        return self._retrieval.user_vector(events, rows, query.as_of)
+    def _events(self, history: History) -> Events:
+        events = history.events[-max(self.spec.retrieval.length, self.spec.ranking.history_length) :]
+        item_ids = [event.item_id for event in events]
+        return Events(
+            item_ids=item_ids,
+            rows=self._vocabulary.rows(item_ids),
+            kinds=np.array([self._kinds[event.kind] for event in events], dtype=np.int64),
+            times=np.array([event.happened_at for event in events], dtype=np.int64),
+        )
 
-    def _recent(self, query: Query) -> Recent:
-        events = query.history.events[-self.spec.ranking.history_length :]
-        known = [
-            row
-            for event in events
-            if not event.kind.is_negative and (row := self._vocabulary.row(event.item_id)) is not None
-        ]
-        gap_s = (query.as_of - events[-1].happened_at) / 1000 if events else 0.0
-        return Recent(np.array(known, dtype=np.int64), len(events), gap_s)
+    def _user_vector(self, events: Events, as_of: int) -> Vector | None:
+        read = events.newest(self.spec.retrieval.length)
+        return self._retrieval.user_vector(read, as_of) if len(read.rows) else None
+
+    def _recent(self, events: Events, as_of: int) -> Recent:
+        read = events.newest(self.spec.ranking.history_length)
+        gap_s = (as_of - int(read.times[-1])) / 1000 if len(read.times) else 0.0
+        return Recent(read.rows[(read.rows >= 0) & ~self._negative[read.kinds]], len(read.rows), gap_s)
+
+
+def _fading(history: Rows) -> Vector:
+    """Return what each item of a history, newest first, weighs: its place from 1, inverted."""
+    return (1 / np.arange(1, len(history) + 1)).astype(np.float32)

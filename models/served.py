@@ -8,12 +8,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
-from features.history import HistoryEvent
-from models.artifact import RANKER, USER_TOWER, Artifact, CorruptArtifact
+from models.artifact import INDEX, RANKER, USER_TOWER, Artifact, CorruptArtifact
 from models.content import ItemContent
 from models.index import VectorIndex
 from models.inputs import category_buckets, gap_buckets, shared_row, user_buckets
 from models.tables import GrowingTable
+from models.top import best
 from models.vocabulary import ItemRow
 from streaming.ids import ItemId
 
@@ -29,44 +29,63 @@ _ONNX_ERRORS = (
 )
 
 
+@dataclass(frozen=True)
+class Events:
+    """A history's events in order, newest last: `rows` int64[n], -1 for an unknown item, `kinds` int64[n] as the
+    model's spec counts them, `times` int64[n] in ms.
+    """
+
+    item_ids: Sequence[ItemId]
+    rows: Rows
+    kinds: Rows
+    times: Rows
+
+    def newest(self, length: int) -> "Events":
+        """Return the last `length` of them."""
+        return Events(self.item_ids[-length:], self.rows[-length:], self.kinds[-length:], self.times[-length:])
+
+
 class ServedRetrieval:
     """The user tower with the tables around it."""
 
     def __init__(self, artifact: Artifact) -> None:
         self.vectors = GrowingTable(artifact.floats("item_vectors"))
-        self.index = VectorIndex(self.vectors)
+        self.index = VectorIndex(artifact.file(INDEX), self.vectors)
         self._shared = artifact.floats("shared_vectors")
         self._projection = artifact.floats("content_projection")
         self._gaps = artifact.floats("gap_vectors")
         self._kinds = artifact.floats("kind_vectors")
         self._scale = np.float32(artifact.spec.retrieval.input_scale)
-        self._kind_rows = {name: row for row, name in enumerate(artifact.spec.retrieval.kinds)}
         self._tower = _session(artifact.file(USER_TOWER), USER_TOWER)
+        self._norms: Vector | None = None  # of the trained items, once they are asked for
 
     def cold_vector(self, item_id: ItemId, content: Vector) -> Vector:
         """Return the vector of an item that the model was not trained on."""
         vector: Vector = self._shared[shared_row(item_id, len(self._shared))] + content @ self._projection
         return vector
 
-    def user_vector(self, events: Sequence[HistoryEvent], rows: Sequence[ItemRow | None], as_of: int) -> Vector:
-        """Return float32[dim] for a history that is not empty; a row of None is an unknown item."""
-        known = np.array([-1 if row is None else row for row in rows], dtype=np.int64)
-        shared = self._shared[[shared_row(event.item_id, len(self._shared)) for event in events]]
-        inputs = np.where((known >= 0)[:, None], self.vectors.take(np.maximum(known, 0)), shared)
-        times = np.array([event.happened_at for event in events], dtype=np.int64)
-        inputs = inputs * self._scale + self._gaps[gap_buckets(times, as_of)]
-        inputs += self._kinds[[self._kind_rows[event.kind] for event in events]]
-        last = np.array([len(events) - 1], dtype=np.int64)
+    def user_vector(self, events: Events, as_of: int) -> Vector:
+        """Return float32[dim] for a history that is not empty."""
+        inputs = self.vectors.take(np.maximum(events.rows, 0))
+        for place in np.flatnonzero(events.rows < 0).tolist():
+            inputs[place] = self._shared[shared_row(events.item_ids[place], len(self._shared))]
+        inputs = inputs * self._scale + self._gaps[gap_buckets(events.times, as_of)]
+        inputs += self._kinds[events.kinds]
+        last = np.array([len(inputs) - 1], dtype=np.int64)
         vectors = self._tower.run(None, {"history": inputs[None], "last": last})[0]
         vector: Vector = vectors[0]
         return vector
 
     def nearest(self, row: ItemRow, k: int) -> tuple[Rows, Vector]:
         """Return the `k` nearest rows by the cosine of the vectors without bias, and the cosines."""
-        everything: NDArray[np.float32] = np.concatenate((self.vectors.trained, self.vectors.added))[:, :-1]
-        norms = np.maximum(np.linalg.norm(everything, axis=1), 1e-9)
-        cosines = everything @ everything[row] / (norms * norms[row])
-        order = np.argsort(-cosines, kind="stable")[:k]
+        if self._norms is None:
+            self._norms = _norms(self.vectors.trained)
+        norms = np.concatenate((self._norms, _norms(self.vectors.added)))
+        direction = self.vectors.take(np.array([row]))[0]
+        direction[-1] = 0.0
+        products = np.concatenate((self.vectors.trained @ direction, self.vectors.added @ direction))
+        cosines = products / (norms * norms[row])
+        order = best(cosines, k)
         return order, cosines[order]
 
 
@@ -119,6 +138,12 @@ class ServedRanker:
             }
         logits: NDArray[np.float32] = self._ranker.run(None, inputs)[0][0]
         return logits
+
+
+def _norms(vectors: NDArray[np.float32]) -> Vector:
+    """Return the lengths of vectors without their bias, never 0."""
+    norms: Vector = np.maximum(np.linalg.norm(vectors[:, :-1], axis=1), np.float32(1e-9))
+    return norms
 
 
 def _bag(table: NDArray[np.float32], rows: list[int]) -> Vector:

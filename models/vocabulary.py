@@ -4,6 +4,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import NewType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streaming.ids import ItemId
 
 ItemRow = NewType("ItemRow", int)
@@ -32,6 +35,10 @@ class Vocabulary:
     def row(self, item_id: ItemId) -> ItemRow | None:
         """Return the item's row, None when it has none."""
         return self._rows.get(item_id)
+
+    def rows(self, item_ids: Iterable[ItemId]) -> NDArray[np.int64]:
+        """Return each item's row, int64[n], -1 for one that has none."""
+        return np.array([self._rows.get(item_id, -1) for item_id in item_ids], dtype=np.int64)
 
     def item_id(self, row: ItemRow) -> ItemId:
         """Return the item of a row; raises IndexError when no item has it."""

@@ -14,6 +14,7 @@ from features.config import store_url
 from services.api.auth import Gate, refuse_open_bind
 from services.config import Settings
 from services.environment import bentoml_environ
+from services.recommend.surfaces_file import SurfacesFile
 from streaming.config import client_options
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
@@ -33,7 +34,7 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
 
     One worker is served by itself: whoever started the process supervises it. Several are BentoML's own business.
     What would only come out in the worker is checked before. Raises KeysRequired when the settings would open the
-    service without keys, KeyFileBroken, BrokerAddressMissing, PlaceMissing and PortTaken.
+    service without keys, KeyFileBroken, SurfacesBroken, BrokerAddressMissing, PlaceMissing and PortTaken.
     """
     serving = settings.serving
     refuse_open_bind(serving)
@@ -41,6 +42,7 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
     client_options(settings.kafka)
     if name == "recommender":
         store_url(settings.store)
+        SurfacesFile(serving.surfaces_file, serving.task_weights, time.monotonic)
     port = serving.recommender_port if name == "recommender" else serving.collector_port
     workers = serving.recommender_workers if name == "recommender" else 1
     environment = {**environ, **_bentoml_environment(name, settings.home, workers)}

@@ -16,15 +16,17 @@ from services.api.auth import Gate
 from services.api.bento import QUIET, FrontedService, hosted
 from services.config import Settings, load_settings
 from services.metrics import HttpMetrics, ImpressionMetrics, RecommendMetrics
-from services.recommend.application import Parts, Recommender
+from services.recommend.application import Recommender
 from services.recommend.champion import ChampionWatch
 from services.recommend.engine import Engine
 from services.recommend.evaluation import Evaluations
-from services.recommend.impressions import ImpressionLog
+from services.recommend.impressions import ImpressionLog, Impressions
+from services.recommend.parts import Parts
 from services.recommend.pipeline import Pipeline
 from services.recommend.similar import find_similar
 from services.recommend.state import LastStates, UserStates
-from services.recommend.surfaces import HOME, weighted
+from services.recommend.surfaces import HOME
+from services.recommend.surfaces_file import SurfacesFile
 from services.recommend.tails import Tails
 from services.recommend.upkeep import Upkeep
 from streaming.namespace import Namespace
@@ -43,12 +45,15 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     models = Registry(artifacts_url(settings.model.under(settings.home)), namespace)
     champion = ChampionWatch(models, ModelCache(models, namespace), engine, serving.champion_poll_seconds)
     tails = Tails(kafka, topics, engine, metrics, champion.announced)
-    surfaces = weighted(serving.task_weights)
+    surfaces = SurfacesFile(serving.surfaces_file, serving.task_weights, time.monotonic)
     parts = Parts(
-        pipeline=Pipeline(engine, states, impressions, metrics, time.perf_counter),
-        surfaces=surfaces,
+        engine=engine,
+        pipeline=Pipeline(engine, states, Impressions(impressions, serving.replay_share), metrics, time.perf_counter),
+        surfaces=surfaces.current,
         similar=lambda like: engine.compute(lambda live: find_similar(live, like)),
-        evaluations=Evaluations(engine, states, surfaces[HOME], serving.evaluation_ttl_seconds, time.monotonic),
+        evaluations=Evaluations(
+            engine, states, lambda: surfaces.current()[HOME], serving.evaluation_ttl_seconds, time.monotonic
+        ),
         upkeep=Upkeep(engine, tails, champion, impressions, reader),
         metrics=(metrics, impression_metrics),
         now=lambda: time.time_ns() // 1_000_000,

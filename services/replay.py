@@ -116,6 +116,7 @@ class Replayer:
             seed=impression.seed,
             categories=inputs.categories,
             exclude=[ItemId(item_id) for item_id in inputs.exclude],
+            shown=[ItemId(item_id) for item_id in inputs.shown],
         )
 
     def _follow(self, engine: Engine, impression: Impression, inputs: ReplayInputs, folder: Path) -> None:

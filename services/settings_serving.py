@@ -33,6 +33,9 @@ class ServingSettings(BaseModel):
     )
 
     impression_queue: int = Field(10_000, ge=1, description="impressions held while Kafka is away; more are lost")
+    replay_share: float = Field(
+        0.01, ge=0, le=1, description="share of impressions that carry the whole history, for `flywheel replay`"
+    )
     acknowledge_deadline_ms: int = Field(4_000, ge=1, description="time for Kafka to acknowledge an event; then 503")
     event_max_age_hours: int = Field(24 * 7, ge=1, description="oldest happened_at that the collector accepts")
     event_max_ahead_seconds: int = Field(300, ge=0, description="how far ahead of our clock happened_at may be")
@@ -49,6 +52,9 @@ class ServingSettings(BaseModel):
 
     task_weights: dict[ConversionName, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         {}, description='weights of conversions in the score beside the click, as JSON such as {"purchase": 0.5}'
+    )
+    surfaces_file: Path | None = Field(
+        None, description="YAML file of the surfaces' rules, read again when it changes; unset = the built-in surfaces"
     )
     champion_poll_seconds: float = Field(10.0, gt=0, description="how often the champion is looked up")
     evaluation_ttl_seconds: int = Field(1_800, ge=1, description="an evaluation that is not used is dropped after this")

@@ -114,14 +114,20 @@ class Interaction(Envelope, frozen=True, tag="interaction"):
     position: Annotated[int, Meta(ge=0, le=10_000)] | None = None
 
 
-class SlateItem(Struct, kw_only=True, frozen=True):
-    """One shown item. `propensity` is the probability of this item at this position given the items above it."""
+class SlateItem(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """One shown item.
+
+    `propensity` is the probability of this item at this position given the items above it, under the policy that was
+    executed; `fixed` marks an item that no draw put there. `rules` names the pin and the boosts that moved it.
+    """
 
     item_id: Id
     position: int
     score: float
     propensity: Annotated[float, Meta(gt=0, le=1)]
     source: Id
+    fixed: bool = False
+    rules: list[Id] = []
 
 
 class LoggedState(Struct, kw_only=True, frozen=True):
@@ -135,18 +141,24 @@ class ReplayInputs(Struct, kw_only=True, frozen=True):
     """What a slate was computed from beside the logged state; it makes a sample of slates reproducible.
 
     `history` is the whole history as `features.history` encodes it, `exclude` every other item that was ruled out,
-    `interaction_offsets` up to where popularity had followed its topic, by partition.
+    `shown` what the list's pages before had, `interaction_offsets` up to where popularity had followed its topic, by
+    partition.
     """
 
     n: int
     categories: list[str]
     exclude: list[Id]
+    shown: list[Id]
     history: bytes
     interaction_offsets: dict[str, int]
 
 
 class Impression(Envelope, frozen=True, tag="impression"):
-    """A slate was answered; its `event_id` is the request's id and `happened_at` our time of answering."""
+    """A slate was answered; its `event_id` is the request's id and `happened_at` our time of answering.
+
+    `surfaces_version` is that of the rules it was made by. `policy` says which policy was executed: `ranked` shows the
+    ranked order, `explored` draws as the surface says, `uniform` draws uniformly over the candidates.
+    """
 
     surface: Id
     variant: Id
@@ -158,6 +170,8 @@ class Impression(Envelope, frozen=True, tag="impression"):
     fallbacks: list[Id] = []
     user_state: LoggedState | None = None
     catalogue_offsets: dict[str, int] = {}
+    surfaces_version: Id | None = None
+    policy: Id | None = None
     replay: ReplayInputs | None = None
 
     @property

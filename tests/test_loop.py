@@ -17,10 +17,11 @@ from features.online import UserState
 from features.popularity import PopularityWindow
 from models.scorer import Candidates, ItemContent, Query
 from models.vocabulary import ItemRow, Vocabulary
-from services.api.schemas import EventBody
+from services.collect.bodies import EventBody
 from services.collect.intake import Clerk
 from services.metrics import RecommendMetrics
 from services.recommend.engine import Engine
+from services.recommend.impressions import Impressions
 from services.recommend.pipeline import Ask, Asker, Pipeline, Slate
 from services.recommend.state import LastStates, UserStates
 from services.recommend.surfaces import BUILT_IN, PROBE
@@ -128,7 +129,8 @@ class Circle:
         self._ids = 0
         last = LastStates(0, lambda: 0.0)
         states = UserStates(self.store, deadline_s=1.0, history_length=100, last=last)  # type: ignore[arg-type]
-        self._pipeline = Pipeline(self.engine, states, self.log, RecommendMetrics(CollectorRegistry()), lambda: 0.0)
+        log, metrics = Impressions(self.log, 0.0), RecommendMetrics(CollectorRegistry())
+        self._pipeline = Pipeline(self.engine, states, log, metrics, lambda: 0.0)
         for item in ITEMS:
             self.log.publish(ItemUpserted(**envelope(f"item-{item}"), item_id=item))
         self.flow()

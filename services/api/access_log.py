@@ -1,4 +1,4 @@
-"""The access log: a JSON line for each answered request, for whoever reads the logs of all replicas together.
+"""The access log: a JSON line for each answered request but probes, for who reads the logs of all replicas together.
 
 A line has the route's template and never a path, a body or an id that a client chose: those are untrusted.
 """

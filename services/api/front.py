@@ -72,6 +72,7 @@ class _Request:
     receive: Receive
     started: float
     route: str = _UNMATCHED
+    is_probe: bool = False
     trace_id: str | None = None
 
 
@@ -130,7 +131,7 @@ class Front:
         """Return the reply of the route, or the problem that it raised."""
         scope = request.scope
         route, values = self._router.match(scope["method"], scope["raw_path"].partition(b"?")[0])
-        request.route = route.path
+        request.route, request.is_probe = route.path, route.scope is None
         with self._tracing.request(route.path, _header(scope, b"traceparent")) as span:
             request.trace_id = trace_id(span)
             try:
@@ -166,7 +167,7 @@ class Front:
         """Count and log an answer."""
         seconds, method = time.perf_counter() - request.started, request.scope["method"]
         application.http_metrics.answered(request.route, method, reply.status, seconds)
-        if self._log.wants(reply.status):
+        if self._log.wants(reply.status) and not request.is_probe:
             self._log.write(
                 Answered(
                     at=time.time_ns() // 1_000_000,

@@ -2,13 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
 
 from services.api.auth import Scope
-from services.api.problems import ProblemError, field_error, invalid, malformed, problem
+from services.api.problems import FieldError, ProblemError, field_error, invalid, malformed, problem
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,16 @@ def decode_json(data: bytes, kind: Any) -> Any:
         raise invalid([field_error(error)]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(str(error)) from error
+
+
+def decode_part(data: msgspec.Raw, kind: type[T], prefix: str) -> T | FieldError:
+    """Decode one part of a batch strictly, or return what is wrong with it, below `prefix` (such as `events[3]`)."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        return field_error(error, prefix)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return FieldError(prefix, str(error))
 
 
 class Router:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from services.api import schemas
 from services.api.auth import Gate, Scope
 from services.api.problems import FieldError, invalid, unavailable
 from services.api.routes import Call, Reply, Route
-from services.api.schemas import Accepted, Ready, Result
+from services.api.schemas import Ready
+from services.collect import bodies
+from services.collect.bodies import Accepted, Result
 from services.collect.durable import BrokerCheck, BrokerDown, DurableSender
 from services.collect.intake import Clerk, Shape, shapes
 from services.metrics import CollectorMetrics, HttpMetrics
@@ -45,10 +46,10 @@ class Collector:
         """Return the routes."""
         shape = shapes(self._clerk)
         return [
-            self._intake("/v1/events", "Collect interactions.", shape["events"], schemas.EventBatch),
-            self._intake("/v1/items", "Add or change items.", shape["items"], schemas.ItemBatch),
-            self._intake("/v1/users", "Add or change users.", shape["users"], schemas.UserBatch),
-            self._intake("/v1/identities", "Join sessions to users.", shape["identities"], schemas.IdentityBatch),
+            self._intake("/v1/events", "Collect interactions.", shape["events"], bodies.EventBatch),
+            self._intake("/v1/items", "Add or change items.", shape["items"], bodies.ItemBatch),
+            self._intake("/v1/users", "Add or change users.", shape["users"], bodies.UserBatch),
+            self._intake("/v1/identities", "Join sessions to users.", shape["identities"], bodies.IdentityBatch),
             Route(
                 "DELETE",
                 "/v1/items/{item_id}",

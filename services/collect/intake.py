@@ -6,15 +6,16 @@ from typing import Annotated, Any
 
 import msgspec
 
-from services.api import schemas
 from services.api.problems import FieldError, field_error, invalid
-from services.api.routes import decode_json
+from services.api.routes import decode_json, decode_part
+from services.api.schemas import MAX_BATCH
+from services.collect import bodies
 from streaming.codec import broken_rule
 from streaming.events import Event, IdentityLinked, Interaction, ItemRemoved, ItemUpserted, UserUpserted
 
 PRODUCER = "collector"
 
-_Parts = Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=schemas.MAX_BATCH)]
+_Parts = Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Clerk:
     max_age_ms: int
     max_ahead_ms: int
 
-    def interaction(self, body: schemas.EventBody) -> Interaction | FieldError:
+    def interaction(self, body: bodies.EventBody) -> Interaction | FieldError:
         """Return the event, or what is wrong with it."""
         now = self.now()
         happened_at = now if body.happened_at is None else body.happened_at
@@ -51,7 +52,7 @@ class Clerk:
         problem = broken_rule(event)
         return event if problem is None else FieldError(*_named(problem))
 
-    def item(self, body: schemas.ItemBody) -> ItemUpserted | FieldError:
+    def item(self, body: bodies.ItemBody) -> ItemUpserted | FieldError:
         """Return the event, or what is wrong with it."""
         starts, ends = body.available_from, body.available_until
         if starts is not None and ends is not None and ends <= starts:
@@ -72,11 +73,11 @@ class Clerk:
         """Return the event that takes an item out of the catalogue."""
         return ItemRemoved(**self._envelope(), item_id=item_id)
 
-    def user(self, body: schemas.UserBody) -> UserUpserted:
+    def user(self, body: bodies.UserBody) -> UserUpserted:
         """Return the event."""
         return UserUpserted(**self._envelope(), user_id=body.user_id, attributes=body.attributes)
 
-    def identity(self, body: schemas.IdentityBody) -> IdentityLinked:
+    def identity(self, body: bodies.IdentityBody) -> IdentityLinked:
         """Return the event."""
         return IdentityLinked(**self._envelope(), session_id=body.session_id, user_id=body.user_id)
 
@@ -108,13 +109,8 @@ class Shape:
         return [self._part(part, f"{self.plural}[{number}]") for number, part in enumerate(parts)]
 
     def _part(self, data: msgspec.Raw, prefix: str) -> Event | FieldError:
-        try:
-            body = msgspec.json.decode(data, type=self.one)
-        except msgspec.ValidationError as error:
-            return field_error(error, prefix)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return FieldError(prefix, str(error))
-        return self._converted(body, f"{prefix}.")
+        body = decode_part(data, self.one, prefix)
+        return body if isinstance(body, FieldError) else self._converted(body, f"{prefix}.")
 
     def _converted(self, body: Any, prefix: str) -> Event | FieldError:
         event = self.convert(body)
@@ -124,10 +120,10 @@ class Shape:
 def shapes(clerk: Clerk) -> dict[str, Shape]:
     """Return the bodies of the collector's routes by their plural."""
     return {
-        "events": Shape(schemas.EventBody, "events", clerk.interaction),
-        "items": Shape(schemas.ItemBody, "items", clerk.item),
-        "users": Shape(schemas.UserBody, "users", clerk.user),
-        "identities": Shape(schemas.IdentityBody, "identities", clerk.identity),
+        "events": Shape(bodies.EventBody, "events", clerk.interaction),
+        "items": Shape(bodies.ItemBody, "items", clerk.item),
+        "users": Shape(bodies.UserBody, "users", clerk.user),
+        "identities": Shape(bodies.IdentityBody, "identities", clerk.identity),
     }
 
 

@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
     app.command("topics")(topics)
     app.command("add-key")(add_key)
+    app.command("replay")(replay)
 
 
 def demo(
@@ -96,3 +97,33 @@ def add_key(
     key, entry = new_key(name, [Scope(one.value) for one in scope], settings.topics.namespace)
     add(file, entry)
     sys.stdout.write(f"{key}\n")
+
+
+def replay(
+    request_id: Annotated[str, typer.Argument(help="The id of a request of the last day.")], as_json: AsJson = False
+) -> None:
+    """Compute a logged slate again from what it was computed from; exit 1 when it comes out different."""
+    import time
+
+    from models.config import artifacts_url
+    from models.registry import Registry
+    from services.config import load_settings
+    from services.recommend.surfaces_file import SurfacesFile
+    from services.replay import Replayer
+    from streaming.ids import RequestId
+    from streaming.quiet import quiet
+
+    settings = load_settings()
+    serving, topics = settings.serving, settings.topics
+    registry = Registry(artifacts_url(settings.model.under(settings.home)), topics.namespace)
+    surfaces = SurfacesFile(serving.surfaces_file, serving.task_weights, time.monotonic).current()
+    replayer = Replayer(settings.kafka, topics, registry, surfaces, lambda: time.time_ns() // 1_000_000)
+    with quiet("kafka"):  # which calls it an error that a consumer was closed
+        found = replayer.replay(RequestId(request_id))
+    rows = [
+        {"position": position, "logged": logged.item_id, "again": again.item_id, "source": logged.source}
+        for position, (logged, again) in enumerate(zip(found.logged, found.again, strict=False))
+    ]
+    show(f"{'Identical' if found.identical else 'Different'}, model {found.model_version}", rows, as_json)
+    if not found.identical:
+        sys.exit(1)

@@ -127,7 +127,7 @@ def _ask(live: Live, query: Query, part: Slice, question: Asked, rows: Rows) -> 
         table[named] = np.arange(len(named))
         return np.append(table[targets], np.full(question.missing, np.inf))
 
-    candidates = gather(live, need, surface.quotas, K)
+    candidates = gather(live, need, surface.sources, K)
     scores = score_rows(live, query, candidates.rows, CLICK_ALONE)
     order = candidates.rows[np.argsort(-scores, kind="stable")]
     retrieved = allowed.among(sequence(live, need, K + allowed.barred))

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.scorer import Query
+from models.top import best
 from services.recommend.filters import Allowed
 from services.recommend.live import Live
-from services.recommend.surfaces import Quota
+from services.recommend.surfaces import Quota, SourceName
 
 Rows = NDArray[np.int64]
 
+TRENDING_DAYS, POPULAR_DAYS = 7, 30
 NOTHING: Rows = np.zeros(0, dtype=np.int64)
 FILL = "catalogue"
 
@@ -34,6 +36,17 @@ class Candidates:
     rows: Rows
     sources: NDArray[np.intp]
     names: Sequence[str]
+
+    def including(self, rows: Rows, name: str) -> "Candidates":
+        """Return the same with further rows, which the source `name` names; those that are there keep their source."""
+        new = np.setdiff1d(rows, self.rows)
+        at = np.searchsorted(self.rows, new)
+        sources = np.insert(self.sources, at, len(self.names))
+        return Candidates(np.insert(self.rows, at, new), sources, [*self.names, name])
+
+    def only(self, kept: NDArray[np.bool_]) -> "Candidates":
+        """Return the candidates that `kept`, bool[rows], marks."""
+        return Candidates(self.rows[kept], self.sources[kept], self.names)
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield each source that named a row first and how many."""
@@ -61,12 +74,12 @@ def co_visited(live: Live, need: Need, k: int) -> Rows:
 
 def trending(live: Live, need: Need, k: int) -> Rows:
     """The most used items of the last week."""
-    return most_used(live, need.allowed.rows, need.query.as_of, 7, k)
+    return most_used(live, need.allowed, need.query.as_of, TRENDING_DAYS, k)
 
 
 def popular(live: Live, need: Need, k: int) -> Rows:
     """The most used items of the last month."""
-    return most_used(live, need.allowed.rows, need.query.as_of, 30, k)
+    return most_used(live, need.allowed, need.query.as_of, POPULAR_DAYS, k)
 
 
 def in_category(live: Live, need: Need, k: int) -> Rows:
@@ -75,7 +88,8 @@ def in_category(live: Live, need: Need, k: int) -> Rows:
     if not categories and need.query.history.events:
         last = live.rows.row(need.query.history.events[-1].item_id)
         categories = () if last is None else live.columns.categories(last)
-    return most_used(live, need.allowed.among(live.columns.in_any(categories)), need.query.as_of, 30, k)
+    rows = need.allowed.among(live.columns.in_any(categories))
+    return _ordered_by_use(rows, usage(live, rows, need.query.as_of, POPULAR_DAYS), k)
 
 
 def unproven(live: Live, need: Need, k: int) -> Rows:
@@ -83,7 +97,7 @@ def unproven(live: Live, need: Need, k: int) -> Rows:
     return need.allowed.among(live.unproven_rows[::-1])[:k]
 
 
-SOURCES: Mapping[str, Source] = MappingProxyType(
+SOURCES: Mapping[SourceName, Source] = MappingProxyType(
     {
         "sequence": sequence,
         "co_visited": co_visited,
@@ -102,38 +116,42 @@ def gather(live: Live, need: Need, quotas: Sequence[Quota], at_least: int) -> Ca
     candidate, so filters never starve a slate.
     """
     found = [
-        need.allowed.among(SOURCES[quota.source](live, need, quota.limit + need.allowed.barred))[: quota.limit]
+        need.allowed.among(SOURCES[quota.source](live, need, need.allowed.to_ask_for(quota.limit)))[: quota.limit]
         for quota in quotas
     ]
     names = [quota.source for quota in quotas]
-    size = len(need.allowed.mask)
-    merged = _merged(found, names, size)
+    merged = _merged(found, names)
     if len(merged.rows) < at_least:
-        merged = _merged([*found, need.allowed.rows], [*names, FILL], size)
+        merged = _merged([*found, need.allowed.rows], [*names, FILL])
     return merged
 
 
-def most_used(live: Live, rows: Rows, as_of: int, days: int, k: int) -> Rows:
-    """Return up to `k` of `rows` with the most interactions in the `days` before `as_of`, never one with none."""
-    counts = usage(live, rows, as_of, days)
-    used = np.flatnonzero(counts)
-    if len(used) > k:
-        used = used[np.argpartition(-counts[used], k)[:k]]
-    return rows[used[np.argsort(-counts[used], kind="stable")]]
+def most_used(live: Live, allowed: Allowed, as_of: int, days: int, k: int) -> Rows:
+    """Return up to `k` allowed rows with the most interactions in the `days` before `as_of`, never one with none.
+
+    Of rows that were used equally often the first come first.
+    """
+    rows = allowed.among(live.popularity.leaders(as_of, days).rows)
+    if len(rows) < k:  # what follows the leaders was used less often than they
+        rows = allowed.rows
+    return _ordered_by_use(rows, usage(live, rows, as_of, days), k)
 
 
 def usage(live: Live, rows: Rows, as_of: int, days: int) -> NDArray[np.int64]:
     """Return how often each of `rows` was used in the `days` before `as_of`, ms."""
-    counts = live.popularity.counts(as_of, days)
-    found = np.zeros(len(rows), dtype=np.int64)
-    counted = rows < len(counts)
-    found[counted] = counts[rows[counted]]
-    return found
+    live.popularity.cover(live.columns.size)
+    return live.popularity.counts(as_of, days)[rows]
 
 
-def _merged(found: Sequence[Rows], names: Sequence[str], size: int) -> Candidates:
-    owner = np.full(size, -1, dtype=np.int64)
-    for source in reversed(range(len(found))):  # the first source writes last
-        owner[found[source]] = source
-    rows = np.flatnonzero(owner >= 0)
-    return Candidates(rows, owner[rows], names)
+def _ordered_by_use(rows: Rows, counts: NDArray[np.int64], k: int) -> Rows:
+    order = best(counts, k)
+    return rows[order[counts[order] > 0]]
+
+
+def _merged(found: Sequence[Rows], names: Sequence[str]) -> Candidates:
+    rows = np.concatenate(found)
+    named_by = np.repeat(np.arange(len(found)), [len(some) for some in found])
+    order = np.argsort(rows, kind="stable")  # of equal rows the first source's comes first
+    rows = rows[order]
+    first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
+    return Candidates(rows[first], named_by[order][first], names)

@@ -7,6 +7,7 @@ free for input and output.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 from features.popularity import PopularityWindow
@@ -23,6 +24,14 @@ _CHUNK = 500  # records applied at once, so that requests get their turn between
 _LATELY = 50_000  # interactions whose ids are remembered
 
 
+@dataclass(frozen=True)
+class Offsets:
+    """Up to where the catalogue and the popularity follow their topics: the next offset of each partition."""
+
+    catalogue: Mapping[str, int]
+    interactions: Mapping[str, int]
+
+
 class Engine:
     """Runs functions on the live state and keeps it up to date with the log."""
 
@@ -30,7 +39,9 @@ class Engine:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._catalogue = Catalogue()
         self._live = Live.build(None, (), PopularityWindow())
+        self._previous_version: str | None = None
         self._lately: dict[str, None] = {}  # ids of the newest interactions, oldest first
+        self._interaction_offsets: dict[str, int] = {}
 
     @property
     def model_version(self) -> str | None:
@@ -38,14 +49,19 @@ class Engine:
         return self._live.model_version
 
     @property
+    def previous_version(self) -> str | None:
+        """The version of the model that the loaded one replaced in this process."""
+        return self._previous_version
+
+    @property
     def trained_until(self) -> int | None:
         """The end of what the loaded model was trained on, ms."""
         return None if self._live.scorer is None else self._live.scorer.trained_until
 
     @property
-    def catalogue_offsets(self) -> Mapping[str, int]:
-        """Up to where the catalogue follows its topic, by partition."""
-        return self._catalogue.offsets
+    def offsets(self) -> Offsets:
+        """Up to where the log was followed; read by a function in the compute thread it is what that computes on."""
+        return Offsets(self._catalogue.offsets, dict(self._interaction_offsets))
 
     async def compute(self, function: Callable[[Live], T]) -> T:
         """Run a function on the live state in the compute thread."""
@@ -86,6 +102,7 @@ class Engine:
                 self._live.remove(change)
 
     def _apply_interactions(self, records: Sequence[Received]) -> None:
+        self._interaction_offsets |= {str(record.partition): record.offset + 1 for record in records}
         self._live.observe(
             record.event
             for record in records
@@ -103,6 +120,7 @@ class Engine:
 
     def _forget_interactions(self) -> None:
         self._lately.clear()
+        self._interaction_offsets.clear()
         self._live = self._live.with_popularity(PopularityWindow())
 
     def _exchange(self, laid_out: Live, built: Mapping[ItemId, ItemUpserted]) -> None:
@@ -112,4 +130,5 @@ class Engine:
                 laid_out.put(item)
         for item_id in built.keys() - now.keys():
             laid_out.remove(item_id)
+        self._previous_version = self._live.model_version
         self._live = laid_out.with_popularity_of(self._live, now)

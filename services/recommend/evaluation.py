@@ -43,7 +43,7 @@ class Step:
 
 
 class Evaluation:
-    """One evaluation's overlay; slates are those of `surface`."""
+    """One evaluation's overlay; slates are those of `surface` as it was when the evaluation began."""
 
     def __init__(self, live: Live, surface: Surface, history_length: int, clock: Callable[[], float]) -> None:
         self._live = live.forked()
@@ -92,7 +92,12 @@ class Evaluations:
     """The evaluations under way. One that is not used for a while is dropped."""
 
     def __init__(
-        self, engine: Engine, states: UserStates, surface: Surface, ttl_s: float, clock: Callable[[], float]
+        self,
+        engine: Engine,
+        states: UserStates,
+        surface: Callable[[], Surface],
+        ttl_s: float,
+        clock: Callable[[], float],
     ) -> None:
         self._engine = engine
         self._surface = surface
@@ -107,8 +112,9 @@ class Evaluations:
         self._open = {name: one for name, one in self._open.items() if now - one.used_at < self._ttl_s}
         if len(self._open) >= _MOST:
             raise TooMany(f"{_MOST} evaluations are under way: end one, or wait until one is dropped")
+        surface = self._surface()
         self._open[evaluation_id] = await self._engine.compute(
-            lambda live: Evaluation(live, self._surface, self._states.history_length, self._clock)
+            lambda live: Evaluation(live, surface, self._states.history_length, self._clock)
         )
 
     def get(self, evaluation_id: str) -> Evaluation | None:

@@ -1,25 +1,43 @@
-"""Which items may be shown at all: available, not hidden, in the categories asked for, not seen and not excluded."""
+"""Which items may be shown: available, not hidden, as the surface and the request ask, not seen, not excluded."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from features.history import HistoryEvent
 from services.recommend.live import Live
+from services.recommend.state import State
+from services.recommend.surfaces import Filters, Seen
+from streaming.events import Kind
 from streaming.ids import ItemId
 
 Rows = NDArray[np.int64]
 
+NO_FILTERS = Filters()
+_EVER = Seen()
+_DAY_MS = 86_400_000
+_LEAST_KEPT = 0.1  # bounds how much more is asked of a source because a surface's filters will take most of it out
+
 
 @dataclass(frozen=True)
 class Allowed:
-    """The rows that may be shown; `barred` counts those that only this user or request rules out."""
+    """The rows that may be shown.
+
+    `barred` counts those that only this user or request rules out, `kept` is the share of the available items that the
+    surface's own filters leave.
+    """
 
     mask: NDArray[np.bool_]
     barred: int
+    kept: float = 1.0
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """Every allowed row, ascending."""
         return np.flatnonzero(self.mask)
@@ -29,14 +47,77 @@ class Allowed:
         known = rows[rows < len(self.mask)]
         return known[self.mask[known]]
 
+    def to_ask_for(self, limit: int) -> int:
+        """Return how many rows to ask a source for, so that about `limit` of them may be shown."""
+        return math.ceil((limit + self.barred) / max(self.kept, _LEAST_KEPT))
 
-def may_show(live: Live, as_of: int, barred: Iterable[ItemId], categories: Sequence[str]) -> Allowed:
-    """Return what may be shown at `as_of` (ms) without the items `barred`; no categories means all."""
+
+def may_show(
+    live: Live, as_of: int, barred: Iterable[ItemId], categories: Sequence[str], filters: Filters = NO_FILTERS
+) -> Allowed:
+    """Return what may be shown at `as_of` (ms) without the items `barred`; no categories means all.
+
+    Of `filters` the parts that ask for items hold here: categories and attributes.
+    """
     mask = live.columns.eligible(as_of)
+    kept = _narrow(mask, live, filters)
     if categories:
-        within = np.zeros(len(mask), dtype=np.bool_)
-        within[live.columns.in_any(categories)] = True
-        mask &= within
+        mask &= _within(live, categories)
     rows = live.rows_of(barred)
     mask[rows[rows < len(mask)]] = False
-    return Allowed(mask, len(rows))
+    return Allowed(mask, len(rows), kept)
+
+
+def met(state: State, filters: Filters, as_of: int) -> Iterable[ItemId]:
+    """Return the items that the user has met too lately or disliked, as the filters say; may repeat."""
+    seen, fatigue = filters.seen, filters.fatigue
+    found: Iterable[ItemId] = state.seen if seen == _EVER else _acted_on(state, seen.kinds, _start(as_of, seen.days))
+    if fatigue is None:
+        return found
+    return [*found, *_acted_on(state, fatigue.kinds, _start(as_of, fatigue.days))]
+
+
+def without_tired(live: Live, state: State, filters: Filters, as_of: int) -> Filters:
+    """Return the filters with the categories left out of which the user hid too many items lately."""
+    fatigue = filters.fatigue
+    if fatigue is None or fatigue.category_after is None:
+        return filters
+    hidden: Counter[str] = Counter()
+    for event in _since(state, _start(as_of, fatigue.days)):
+        row = live.rows.row(event.item_id) if event.kind is Kind.HIDE else None
+        if row is not None:
+            hidden.update(live.columns.categories(row))
+    tired = [category for category, times in hidden.items() if times >= fatigue.category_after]
+    return msgspec.structs.replace(filters, exclude_categories=(*filters.exclude_categories, *tired))
+
+
+def _narrow(mask: NDArray[np.bool_], live: Live, filters: Filters) -> float:
+    """Take out of `mask` what the filters rule out; returns the share of it that is left."""
+    if not (filters.include_categories or filters.exclude_categories or filters.attributes):
+        return 1.0
+    before = int(np.count_nonzero(mask))
+    if filters.include_categories:
+        mask &= _within(live, filters.include_categories)
+    if filters.exclude_categories:
+        mask[live.columns.in_any(filters.exclude_categories)] = False
+    for predicate in filters.attributes:
+        mask &= live.columns.matching(predicate)
+    return int(np.count_nonzero(mask)) / max(before, 1)
+
+
+def _within(live: Live, categories: Sequence[str]) -> NDArray[np.bool_]:
+    within = np.zeros(live.columns.size, dtype=np.bool_)
+    within[live.columns.in_any(categories)] = True
+    return within
+
+
+def _acted_on(state: State, kinds: Sequence[Kind] | None, start: int) -> Iterator[ItemId]:
+    return (event.item_id for event in _since(state, start) if kinds is None or event.kind in kinds)
+
+
+def _since(state: State, start: int) -> Iterator[HistoryEvent]:
+    return (event for event in state.history.events if event.happened_at >= start)
+
+
+def _start(as_of: int, days: int | None) -> int:
+    return 0 if days is None else as_of - days * _DAY_MS

@@ -3,12 +3,15 @@
 import logging
 import queue
 import threading
+import zlib
+from dataclasses import dataclass
 from typing import Protocol
 
 from services.metrics import ImpressionMetrics
 from streaming.config import KafkaSettings
 from streaming.errors import BrokerUnavailable
 from streaming.events import Impression
+from streaming.ids import RequestId
 from streaming.producer import EventProducer, NotDurable
 from streaming.topics import Topics
 
@@ -24,6 +27,18 @@ class ImpressionSink(Protocol):
 
     def offer(self, impression: Impression) -> None:
         """Take an impression; never waits."""
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """Where impressions go, and the share of them that carry all that their slate was computed from."""
+
+    sink: ImpressionSink
+    replay_share: float
+
+    def is_replayable(self, request_id: RequestId) -> bool:
+        """Whether a request is of the sample; the id alone decides."""
+        return zlib.crc32(request_id.encode()) < self.replay_share * 2**32
 
 
 class ImpressionLog:

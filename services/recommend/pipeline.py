@@ -10,25 +10,29 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from features.history import HistoryEvent
+from features.history import HistoryEvent, encode_history
 from models.scorer import Query
-from models.vocabulary import ItemRow
 from services.metrics import RecommendMetrics
-from services.recommend.candidates import Candidates, Need, gather, usage
-from services.recommend.engine import Engine
-from services.recommend.filters import may_show
-from services.recommend.impressions import ImpressionSink
+from services.recommend.arrangement import Frame, arrange, pinned
+from services.recommend.candidates import Need, gather, usage
+from services.recommend.contest import Policy
+from services.recommend.engine import Engine, Offsets
+from services.recommend.filters import may_show, met, without_tired
+from services.recommend.impressions import Impressions
 from services.recommend.live import Live
-from services.recommend.slate import draw
 from services.recommend.state import NO_HISTORY, State, UserStates
 from services.recommend.surfaces import Surface
+from services.recommend.why import reasons
 from services.tracing import record_stages
-from streaming.events import Impression, LoggedState, SlateItem
+from streaming.events import Impression, LoggedState, ReplayInputs, SlateItem
 from streaming.ids import ItemId, RequestId, SessionId, UserId
 
 NO_MODEL = "no_model"
 NO_TASK = "no_task"  # a weight names a conversion that the model does not predict
+CAPS_EXCEEDED = "caps_exceeded"  # nothing within the caps was left
 CHAMPION = "champion"
+CONTEXT = "context."
+"""What the names of a request's context begin with among the logged features."""
 PRODUCER = "recommender"
 
 _LOGGED_HISTORY = 200
@@ -36,7 +40,11 @@ _LOGGED_HISTORY = 200
 
 @dataclass(frozen=True)
 class Ask:
-    """What is asked for: `as_of` in ms decides what is recent and available; without `seed` nothing is explored."""
+    """What is asked for: `as_of` in ms decides what is recent and available; without `seed` nothing is explored.
+
+    `shown` are the items of the pages before, which come first in the list that this slate goes on with. `why` asks
+    for what speaks for each item.
+    """
 
     n: int
     surface: Surface
@@ -45,6 +53,8 @@ class Ask:
     categories: Sequence[str] = ()
     exclude: Sequence[ItemId] = ()
     context: Mapping[str, str | float | bool] = field(default_factory=dict)
+    shown: Sequence[ItemId] = ()
+    why: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,12 +68,26 @@ class Asker:
 
 @dataclass(frozen=True)
 class Slate:
-    """The items shown, top first, and the names of what had to be replaced by a fallback."""
+    """The items shown, top first, the names of what had to be replaced by a fallback, and the policy executed.
+
+    `reasons` say why each of the items is there, if that was asked.
+    """
 
     items: Sequence[SlateItem]
     fallbacks: tuple[str, ...]
     model_version: str | None
     candidates: Mapping[str, int]
+    policy: Policy
+    reasons: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A slate, the state it was computed for, and up to where the log had been followed then."""
+
+    slate: Slate
+    state: State
+    offsets: Offsets
 
 
 class Stopwatch:
@@ -88,7 +112,7 @@ class Pipeline:
         self,
         engine: Engine,
         states: UserStates,
-        impressions: ImpressionSink,
+        impressions: Impressions,
         metrics: RecommendMetrics,
         clock: Callable[[], float],
     ) -> None:
@@ -101,22 +125,38 @@ class Pipeline:
     async def recommend(self, request_id: RequestId, asker: Asker, ask: Ask) -> Slate:
         """Return the slate of a request, whose id clicks on it will carry."""
         watch = Stopwatch(self._clock)
-        stored = await self._states.read(asker.user_id, ask.as_of)
-        state = stored.with_session(asker.events, self._states.history_length)
+        state = await self.state_of(asker, ask.as_of)
         watch.lap("user_state")
-        slate = await self._engine.compute(lambda live: choose(live, ask, state, watch))
-        self._impressions.offer(self._impression(request_id, asker, ask, state, slate))
+        computed = await self._engine.compute(
+            lambda live: Computed(choose(live, ask, state, watch), state, self._engine.offsets)
+        )
+        slate = computed.slate
+        self.log(request_id, asker, ask, computed)
         watch.lap("impression")
         self._record(ask, slate, watch)
         return slate
 
-    def _impression(self, request_id: RequestId, asker: Asker, ask: Ask, state: State, slate: Slate) -> Impression:
+    async def state_of(self, asker: Asker, as_of: int) -> State:
+        """Return what is known of a user or guest at `as_of`, ms; a guest's session alone needs no store."""
+        stored = await self._states.read(asker.user_id, as_of)
+        return stored.with_session(asker.events, self._states.history_length)
+
+    def log(self, request_id: RequestId, asker: Asker, ask: Ask, computed: Computed) -> None:
+        """Have it logged that a slate was shown; clicks on it carry `request_id`."""
+        self._impressions.sink.offer(self._impression(request_id, asker, ask, computed))
+
+    def _impression(self, request_id: RequestId, asker: Asker, ask: Ask, computed: Computed) -> Impression:
+        slate, state = computed.slate, computed.state
+        # Without a seed it is a caller's list in order, which names no candidates.
+        replayable = ask.seed is not None and self._impressions.is_replayable(request_id)
         return Impression(
             event_id=request_id,
             happened_at=ask.as_of,
             received_at=ask.as_of,
             producer=PRODUCER,
             surface=ask.surface.name,
+            surfaces_version=ask.surface.version,
+            policy=slate.policy,
             variant=CHAMPION,
             slate=list(slate.items),
             seed=ask.seed or 0,
@@ -128,7 +168,8 @@ class Pipeline:
                 history=list(state.history.items[-_LOGGED_HISTORY:]),
                 features={**state.features, **_logged_context(ask)},
             ),
-            catalogue_offsets=dict(self._engine.catalogue_offsets),
+            catalogue_offsets=dict(computed.offsets.catalogue),
+            replay=_replay_inputs(ask, computed) if replayable else None,
         )
 
     def _record(self, ask: Ask, slate: Slate, watch: Stopwatch) -> None:
@@ -139,34 +180,57 @@ class Pipeline:
             self._metrics.candidates(source, count)
         for name in slate.fallbacks:
             self._metrics.fallback(name)
-        if len(slate.items) < ask.n:
+        if len(slate.items) < ask.n and not ask.shown:  # a list's last page may be short
             self._metrics.short(ask.surface.name)
 
 
 def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     """Return the slate for a user in `state`. It is full unless fewer items than asked for may be shown."""
     query = Query(history=state.history, user_features=state.features, as_of=ask.as_of)
-    allowed = may_show(live, ask.as_of, chain(state.seen, ask.exclude), ask.categories)
+    filters = without_tired(live, state, ask.surface.filters, ask.as_of)
+    barred = chain(met(state, filters, ask.as_of), ask.exclude)
+    allowed = may_show(live, ask.as_of, barred, ask.categories, filters)
     watch.lap("filters")
-    candidates = gather(live, Need(query, allowed, ask.categories), ask.surface.quotas, ask.n)
+    need = Need(query, allowed, ask.categories)
+    first, taken = len(ask.shown), live.rows_of(ask.shown)
+    pins = pinned(live, ask.surface, range(first, first + ask.n), allowed, taken)
+    frame = Frame(ask.surface, ask.n, ask.seed, pins, first)
+    candidates = frame.with_pins(gather(live, need, ask.surface.sources, first + ask.n))
     watch.lap("candidates")
-    weights = _predicted(live, ask.surface.weights)
+    weights = predicted(live, ask.surface)
     scores = score_rows(live, query, candidates.rows, weights)
+    if first:
+        # Only now: a score's last digits depend on what is scored beside it, and pages are to agree on the order.
+        left = ~np.isin(candidates.rows, taken)
+        candidates, scores = candidates.only(left), scores[left]
     watch.lap("ranking")
-    items = _slate(live, ask, candidates, scores)
+    arranged = arrange(live, frame, candidates, scores)
     watch.lap("slate")
+    exceeded = (CAPS_EXCEEDED,) if arranged.exceeded else ()
+    return Slate(
+        items=arranged.items,
+        fallbacks=(*fallbacks_of(live, ask.surface, state), *exceeded),
+        model_version=live.model_version,
+        candidates=dict(candidates.counts()),
+        policy=arranged.policy,
+        reasons=reasons(live, need, arranged.items) if ask.why else (),
+    )
+
+
+def fallbacks_of(live: Live, surface: Surface, state: State) -> tuple[str, ...]:
+    """Return the names of what could not be used for a user in `state`."""
     missing = [NO_MODEL] if live.scorer is None else []
-    if live.scorer is not None and len(weights) < len(ask.surface.weights):
+    if live.scorer is not None and len(predicted(live, surface)) < len(surface.weights or {}):
         missing.append(NO_TASK)
     if not state.history.events:
         missing.append(NO_HISTORY)
-    return Slate(items, (*state.fallbacks, *missing), live.model_version, dict(candidates.counts()))
+    return (*state.fallbacks, *missing)
 
 
-def _predicted(live: Live, weights: Mapping[str, float]) -> Mapping[str, float]:
-    """Return the weights of what the loaded model predicts."""
-    predicted = () if live.scorer is None else live.scorer.conversions
-    return {name: weight for name, weight in weights.items() if name in predicted}
+def predicted(live: Live, surface: Surface) -> Mapping[str, float]:
+    """Return the surface's weights of what the loaded model predicts."""
+    known = () if live.scorer is None else live.scorer.conversions
+    return {name: weight for name, weight in (surface.weights or {}).items() if name in known}
 
 
 def score_rows(live: Live, query: Query, rows: NDArray[np.int64], weights: Mapping[str, float]) -> NDArray[np.float32]:
@@ -179,34 +243,20 @@ def score_rows(live: Live, query: Query, rows: NDArray[np.int64], weights: Mappi
     return live.scorer.rank(query, rows, live.popularity, weights)
 
 
-def _slate(live: Live, ask: Ask, candidates: Candidates, scores: NDArray[np.float32]) -> list[SlateItem]:
-    order = np.argsort(-scores, kind="stable")
-    rng = None if ask.seed is None else np.random.default_rng(ask.seed)
-    unproven = candidates.rows[np.isin(candidates.rows, live.unproven_rows)]
-    drawn = draw(candidates.rows[order], unproven, ask.n, ask.surface, rng)
-    at = np.searchsorted(candidates.rows, drawn.rows)
-    return [
-        SlateItem(
-            item_id=live.rows.item_id(ItemRow(row)),
-            position=position,
-            score=score,
-            propensity=propensity,
-            source=candidates.names[source],
-        )
-        for position, (row, score, propensity, source) in enumerate(
-            zip(
-                drawn.rows.tolist(),
-                scores[at].tolist(),
-                drawn.propensities.tolist(),
-                candidates.sources[at].tolist(),
-                strict=True,
-            )
-        )
-    ]
+def _replay_inputs(ask: Ask, computed: Computed) -> ReplayInputs:
+    state = computed.state
+    return ReplayInputs(
+        n=ask.n,
+        categories=list(ask.categories),
+        exclude=[*ask.exclude, *(state.seen - set(state.history.items))],
+        shown=list(ask.shown),
+        history=encode_history(state.history),
+        interaction_offsets=dict(computed.offsets.interactions),
+    )
 
 
 def _logged_context(ask: Ask) -> dict[str, str | float]:
     # Features are texts and numbers on the wire; a flag is 0 or 1.
     return {
-        f"context.{name}": float(value) if isinstance(value, bool) else value for name, value in ask.context.items()
+        f"{CONTEXT}{name}": float(value) if isinstance(value, bool) else value for name, value in ask.context.items()
     }

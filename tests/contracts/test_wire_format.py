@@ -1,4 +1,4 @@
-"""Golden files: what release 1 wrote, every later release must read, with nothing lost."""
+"""Golden files: what any release wrote, every later release must read, with nothing lost."""
 
 import json
 from pathlib import Path
@@ -17,12 +17,13 @@ from streaming.events import (
     Kind,
     LoggedState,
     ModelPromoted,
+    ReplayInputs,
     SlateItem,
     UserErased,
     UserUpserted,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "v1"
+GOLDEN = Path(__file__).parent / "golden"
 
 ENVELOPE = {
     "event_id": "0190a6f0-0000-7000-8000-000000000001",
@@ -77,22 +78,55 @@ EVENTS: list[Event] = [
 ]
 
 
-def golden(event: Event) -> Path:
-    return GOLDEN / f"{event.__struct_config__.tag}.json"
+IMPRESSION = next(event for event in EVENTS if isinstance(event, Impression))
+WRITTEN: list[tuple[str, Event]] = [
+    *(("v1", event) for event in EVENTS),
+    # Events that have gained fields since, as they are written now.
+    (
+        "v1_1",
+        msgspec.structs.replace(
+            IMPRESSION,
+            slate=[msgspec.structs.replace(IMPRESSION.slate[0], fixed=True, rules=["pin", "boost:sale"])],
+            surfaces_version="0123456789ab",
+            policy="explored",
+            replay=ReplayInputs(
+                n=10,
+                categories=["shoes"],
+                exclude=["seen-1"],
+                shown=["page-1"],
+                history=b"history",
+                interaction_offsets={"0": 40},
+            ),
+        ),
+    ),
+]
+NEWEST: list[tuple[str, Event]] = list({type(event): (release, event) for release, event in WRITTEN}.values())
+
+
+def golden(release: str, event: Event) -> Path:
+    return GOLDEN / release / f"{event.__struct_config__.tag}.json"
+
+
+def name(value: object) -> str:
+    return value if isinstance(value, str) else type(value).__name__
 
 
 def test_every_event_has_a_golden_file() -> None:
     assert {type(event) for event in EVENTS} == set(Event.__args__)
-    assert {path.stem for path in GOLDEN.glob("*.json")} == {golden(event).stem for event in EVENTS}
+    assert set(GOLDEN.glob("*/*.json")) == {golden(release, event) for release, event in WRITTEN}
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_a_golden_file_decodes_to_its_event(event: Event) -> None:
-    assert decode(golden(event).read_bytes()) == event
+@pytest.mark.parametrize(("release", "event"), WRITTEN, ids=name)
+def test_a_golden_file_decodes_to_its_event(release: str, event: Event) -> None:
+    assert decode(golden(release, event).read_bytes()) == event
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_an_event_encodes_to_its_golden_file_and_every_field_is_in_it(event: Event) -> None:
-    written = json.loads(encode(event))
-    assert written == json.loads(golden(event).read_bytes())
+@pytest.mark.parametrize(("release", "event"), WRITTEN, ids=name)
+def test_an_event_encodes_to_its_golden_file(release: str, event: Event) -> None:
+    assert json.loads(encode(event)) == json.loads(golden(release, event).read_bytes())
+
+
+@pytest.mark.parametrize(("release", "event"), NEWEST, ids=name)
+def test_every_field_is_in_an_events_newest_golden_file(release: str, event: Event) -> None:
+    written = json.loads(golden(release, event).read_bytes())
     assert set(written) - {"type"} >= {field.name for field in msgspec.structs.fields(event)} - {"source_time"}

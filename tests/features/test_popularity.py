@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features import popularity as popularity_module
 from features.popularity import DAY_MS, PopularityWindow
 
 HOUR_MS = DAY_MS // 24
@@ -95,3 +96,19 @@ def test_remapping_moves_adds_and_drops_rows() -> None:
 def test_counts_cannot_be_written_to() -> None:
     with pytest.raises(ValueError, match="read-only"):
         window([(0, 0)]).counts(START, 7)[0] = 9
+
+
+@given(events, st.lists(events, max_size=4), st.integers(0, 24 * 31), st.integers(1, 30), st.integers(1, 3))
+def test_leaders_are_all_rows_used_as_often_as_the_least_of_them(
+    seen: list[Event], more: list[list[Event]], hours: int, days: int, enough: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(popularity_module, "_LEADERS", 2)
+        patch.setattr(popularity_module, "_ENOUGH", enough)
+        popularity = window(seen)
+        for some in ([], *more):
+            observe(popularity, some)
+            found = popularity.leaders(START + hours * HOUR_MS, days)
+            used = np.array(counts(popularity, hours, days))
+            assert found.rows.tolist() == np.flatnonzero(used >= found.least).tolist()
+            assert len(found.rows) >= min(enough, 2, np.count_nonzero(used))

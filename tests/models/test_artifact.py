@@ -18,7 +18,7 @@ def copy(artifact: Path, tmp_path: Path) -> Path:
 
 
 def files() -> list[str]:
-    return ["spec.json", "items.json", "weights.safetensors", "user_tower.onnx", "ranker.onnx"]
+    return ["spec.json", "items.json", "weights.safetensors", "user_tower.onnx", "ranker.onnx", "index.faiss"]
 
 
 @pytest.mark.parametrize("name", files())
@@ -43,9 +43,10 @@ def test_a_file_that_the_manifest_does_not_know_is_refused(copy: Path) -> None:
         Scorer.load(copy)
 
 
-def test_an_artifact_of_another_format_says_what_to_do(copy: Path) -> None:
+@pytest.mark.parametrize("distance", [-1, 1])
+def test_an_artifact_of_another_format_says_what_to_do(copy: Path, distance: int) -> None:
     manifest = json.loads((copy / MANIFEST).read_text())
-    manifest["format_version"] += 1
+    manifest["format_version"] += distance
     (copy / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(CorruptArtifact, match="train it again"):
         Scorer.load(copy)
@@ -55,7 +56,7 @@ def test_an_artifact_holds_no_pickle(artifact: Path) -> None:
     for path in artifact.iterdir():
         start = path.read_bytes()[:2]
         assert start not in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK"), path.name
-    assert {path.suffix for path in artifact.iterdir()} <= {".json", ".onnx", ".safetensors", ".npy"}
+    assert {path.suffix for path in artifact.iterdir()} <= {".json", ".onnx", ".safetensors", ".npy", ".faiss"}
 
 
 def test_loading_and_scoring_import_neither_torch_nor_feast_nor_spark(artifact: Path) -> None:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.covisits import fit_neighbours
 from models.log import KINDS, Log
@@ -62,7 +64,7 @@ def test_only_the_strongest_neighbours_are_kept_ties_by_row() -> None:
 
 def test_votes_add_up_on_the_slots_and_leave_out_the_rest() -> None:
     votes = Votes(np.array([3, 1, 3, 2], dtype=np.int32), np.array([1, 2, 4, 8], dtype=np.float32))
-    slots = np.array([3, 1, 3, 0, 3], dtype=np.int64)  # 3 slots, so 3 means none
+    slots = np.array([0, 2, 0, 1, 0], dtype=np.int32)
     assert votes.on(slots, 3).tolist() == [5, 2, 0]
     rows, weights = votes.best(2)
     assert (rows.tolist(), weights.tolist()) == ([2, 3], [8, 5])
@@ -72,3 +74,15 @@ def test_items_without_neighbours_have_no_vote() -> None:
     steps = fit_neighbours(log(), 5, 3)[STEPS]
     rows, _ = steps.votes(np.array([4, 99]), np.ones(2, dtype=np.float32)).best(5)
     assert rows.tolist() == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), max_size=40), st.integers(1, 15))
+def test_the_best_voted_are_those_of_sorting_all_sums(cast: list[tuple[int, int]], k: int) -> None:
+    table = np.array(cast, dtype=np.int32).reshape(-1, 2)
+    sums = np.zeros(13)
+    for row, weight in cast:
+        sums[row] += weight
+    expected = [row for row in np.argsort(-sums, kind="stable").tolist() if sums[row] > 0][:k]
+    rows, weights = Votes(table[:, 0], table[:, 1].astype(np.float32)).best(k)
+    assert rows.tolist() == expected
+    assert weights.tolist() == sums[expected].tolist()

@@ -142,3 +142,14 @@ def test_items_that_follow_are_retrieved_before_items_that_do_not(scorer: Scorer
     past = clicks([ItemId(f"i{10 + n}") for n in range(5)])
     following = [scorer.row(ItemId(f"i{item}")) for item in range(15, 19)]
     assert set(scorer.co_visited(Query(past, {}, NOW + 60_000), 12).rows.tolist()) >= set(following)
+
+
+def test_nearest_items_are_those_of_the_cosines_of_all_vectors_without_bias(scorer: Scorer) -> None:
+    added = scorer.add_item(ItemContent(ItemId("fresh"), "Fresh", ["c1"], {"year": 1999.0}))
+    vectors = scorer._retrieval.vectors.take(np.arange(scorer.size))[:, :-1].astype(np.float64)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    for row in (0, 7, added):
+        rows, cosines = scorer._retrieval.nearest(ItemRow(row), ITEMS + 1)
+        assert sorted(rows.tolist()) == list(range(ITEMS + 1))
+        np.testing.assert_allclose(cosines, (unit @ unit[row])[rows], atol=1e-5)
+        assert (np.diff(cosines) <= 0).all()

@@ -31,6 +31,13 @@ OTHER = Namespace("othertenant")
 # None: open to everybody. "any": any valid key. The routes of BentoML's own are listed too.
 RECOMMENDER: dict[tuple[str, str], Scope | str | None] = {
     ("POST", "/v1/recommend"): Scope.RECOMMEND,
+    ("POST", "/v1/session/recommend"): Scope.RECOMMEND,
+    ("POST", "/v1/recommend/batch"): Scope.RECOMMEND,
+    ("POST", "/v1/rank"): Scope.RECOMMEND,
+    ("POST", "/v1/popular"): Scope.RECOMMEND,
+    ("POST", "/v1/trending"): Scope.RECOMMEND,
+    ("GET", "/v1/surfaces"): Scope.RECOMMEND,
+    ("GET", "/v1/models"): Scope.RECOMMEND,
     ("POST", "/v1/similar"): Scope.RECOMMEND,
     ("POST", "/v1/evaluations"): Scope.ADMIN,
     ("POST", "/v1/evaluations/{evaluation_id}/recommend"): Scope.ADMIN,

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features import popularity as popularity_module
 from features.history import History, HistoryEvent
+from features.popularity import PopularityWindow
 from models.scorer import Scorer
+from services.recommend.candidates import most_used, usage
 from services.recommend.columns import Columns
 from services.recommend.engine import Engine
 from services.recommend.filters import may_show
@@ -83,7 +86,7 @@ def test_an_item_appears_changes_and_goes_with_the_log(engine: Engine) -> None:
     assert shown(engine) == ["b"]
     engine.apply_items(records(None, key="b"))
     assert shown(engine) == []
-    assert engine.catalogue_offsets == {"3": 1}
+    assert engine.offsets.catalogue == {"3": 1}
 
 
 def test_popularity_orders_and_leaves_out_negative_feedback_and_our_own_probes(engine: Engine) -> None:
@@ -234,8 +237,6 @@ def test_what_may_be_shown_is_what_a_scan_of_the_items_says(
     categories: list[str],
     as_of: int,
 ) -> None:
-    from features.popularity import PopularityWindow  # noqa: PLC0415
-
     live = Live.build(None, (), PopularityWindow())
     items: dict[str, tuple[bool, int, int, list[str]]] = {}
     for item_id, item in changes:
@@ -258,6 +259,44 @@ def test_what_may_be_shown_is_what_a_scan_of_the_items_says(
     assert {live.rows.item_id(row) for row in allowed.rows.tolist()} == expected
 
 
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.integers(0, 7),
+            st.one_of(st.none(), st.tuples(st.booleans(), st.integers(0, 9), st.integers(0, 9))),
+            st.lists(st.integers(-1, 10), max_size=3),
+        )
+    )
+)
+def test_what_is_eligible_is_worked_out_anew_when_items_or_times_change(
+    steps: list[tuple[int, tuple[bool, int, int] | None, list[int]]],
+) -> None:
+    columns = Columns()
+    items: dict[int, tuple[bool, int, int]] = {}
+    for row, item, times in steps:
+        if item is None:
+            columns.remove(row)
+            items.pop(row, None)
+        else:
+            hidden, starts, ends = items[row] = item
+            columns.put(row, upserted(str(row), hidden=hidden, available_from=starts, available_until=ends))
+        for as_of in times:
+            expected = [at for at, (hidden, starts, ends) in items.items() if not hidden and starts <= as_of < ends]
+            mask = columns.eligible(as_of)
+            assert np.flatnonzero(mask).tolist() == sorted(expected)
+            mask[:] = True  # what a request bars must not stay barred
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.lists(st.sampled_from("xyz"), max_size=4)), max_size=20))
+def test_rows_in_categories_come_once_and_ascending(items: list[tuple[int, list[str]]]) -> None:
+    columns = Columns()
+    for row, categories in items:
+        columns.put(row, upserted(str(row), categories=categories))
+    for asked in ([], ["x"], ["y", "x"], ["z", "y", "x", "z", "nothing"]):
+        expected = {row for row, categories in dict(items).items() if {*asked} & {*categories}}
+        assert columns.in_any(asked).tolist() == sorted(expected)
+
+
 def test_rows_that_the_catalogue_never_had_are_not_allowed() -> None:
     columns = Columns()
     columns.put(2, upserted("a"))
@@ -266,3 +305,24 @@ def test_rows_that_the_catalogue_never_had_are_not_allowed() -> None:
     assert not columns.has(7)
     assert columns.in_any(["nothing"]).tolist() == []
     assert np.flatnonzero(columns.eligible(NOW)).tolist() == [2]
+
+
+@given(
+    times=st.lists(st.tuples(ITEM_IDS, st.integers(0, 40)), max_size=40),
+    later=st.lists(st.tuples(ITEM_IDS, st.integers(0, 40)), max_size=40),
+    barred=st.sets(ITEM_IDS),
+    k=st.integers(1, 9),
+)
+def test_the_most_used_are_those_of_sorting_everything(
+    times: list[tuple[str, int]], later: list[tuple[str, int]], barred: set[str], k: int
+) -> None:
+    live = Live.build(None, map(upserted, "abcdefgh"), PopularityWindow())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(popularity_module, "_LEADERS", 2)
+        for some in (times, later):
+            live.observe(used(item_id, at=NOW - days * 86_400_000) for item_id, days in some)
+            allowed = may_show(live, NOW, map(ItemId, barred), ())
+            counts = usage(live, allowed.rows, NOW, 7)
+            order = np.argsort(-counts, kind="stable")
+            expected = allowed.rows[order[counts[order] > 0]][:k].tolist()
+            assert most_used(live, allowed, NOW, 7, k).tolist() == expected

@@ -52,6 +52,7 @@ class Shop:
             route("/refused", self._refused),
             route("/broken", self._broken),
             route("/wait", self._wait),
+            Route("GET", "/readyz", "Probe", self._unready, {503: Ready}),
         ]
 
     async def start(self) -> None: ...
@@ -69,6 +70,9 @@ class Shop:
 
     async def _broken(self, _: Call) -> Reply:
         raise ZeroDivisionError
+
+    async def _unready(self, _: Call) -> Reply:
+        return Reply(Ready(ready=False, checks={}), 503)
 
     async def _wait(self, _: Call) -> Reply:
         self.waiting += 1
@@ -157,6 +161,7 @@ def test_the_access_log_has_a_line_of_json_for_what_was_asked_of_it(capsys: pyte
     shop = Shop(access_log="all")
     get(shop, "/slate/somebody%0asecret")
     get(shop, "/nowhere")
+    assert get(shop, "/readyz").status_code == 503  # a probe
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["log"], line["service"], line["route"], line["status"]) for line in lines] == [
         ("access", "Flywheel shop", "/slate/{user_id}", 200),

@@ -30,6 +30,7 @@ from features.updater import run_updater
 from models.registry import Champion, Registry
 from services.collector import build_collector
 from services.config import Settings
+from services.recommend.surfaces import BUILT_IN
 from services.recommender import build_recommender
 from streaming.codec import decode
 from streaming.config import KafkaSettings, client_options
@@ -210,6 +211,8 @@ def test_what_was_shown_is_logged_with_its_probabilities(circle: Circle, world: 
     [logged] = wait_until(lambda: [one for one in impressions(circle.settings) if one.event_id == answer["request_id"]])
     assert logged.user_id == "u7"
     assert (logged.surface, logged.model_version) == ("home", circle.model_version)
+    assert logged.surfaces_version == answer["surfaces_version"] == BUILT_IN["home"].version
+    assert logged.policy == "explored"
     assert [item.item_id for item in logged.slate] == [item["item_id"] for item in answer["slate"]]
     assert all(0 < item.propensity <= 1 for item in logged.slate)
     assert logged.user_state.history == world.history("u7")
@@ -262,7 +265,58 @@ def test_evaluations_repeat_exactly(circle: Circle, world: Any) -> None:
     assert answers[0] == answers[1]
 
 
+def test_pages_go_on_where_the_one_before_ended(circle: Circle, world: Any) -> None:
+    shown: list[str] = []
+    page: dict[str, Any] = {"cursor": None}
+    while page["cursor"] is not None or not shown:
+        more = {} if page["cursor"] is None else {"cursor": page["cursor"]}
+        page = circle.recommend(user_id="u10", n=10, **more)
+        assert [item["position"] for item in page["slate"]] == list(range(len(shown), len(shown) + len(page["slate"])))
+        shown += [item["item_id"] for item in page["slate"]]
+    assert len(shown) == len(set(shown))
+    assert set(shown) >= {item.item_id for item in world.items} - set(world.history("u10"))
+
+
+def test_a_click_changes_the_order_of_a_list(circle: Circle, world: Any) -> None:
+    body = {"user_id": "u11", "items": [item.item_id for item in world.items], "surface": "probe"}
+
+    def scores() -> dict[str, float]:
+        answer = circle.recommender.post("/v1/rank", json=body)
+        assert answer.status_code == 200, answer.text
+        return {item["item_id"]: item["score"] for item in answer.json()["items"]}
+
+    before = scores()
+    assert set(before) == {item.item_id for item in world.items}
+    circle.send("/v1/events", user_id="u11", item_id="i1", kind="click", surface="probe")
+    wait_until(lambda: max(abs(score - before[item_id]) for item_id, score in scores().items()) > 1e-2)
+
+
+def test_every_answer_of_a_batch_and_an_order_that_counts_as_shown_are_logged(circle: Circle) -> None:
+    requests = [{"user_id": "u12", "n": 3}, {"events": [{"item_id": "i4"}], "n": 3}]
+    batch = circle.recommender.post("/v1/recommend/batch", json={"requests": requests}).json()["results"]
+    rank = circle.recommender.post("/v1/rank", json={"user_id": "u12", "items": ["i1", "i2"], "log": True}).json()
+    expected = {one["answer"]["request_id"] for one in batch} | {rank["request_id"]}
+    wait_until(lambda: expected <= {one.event_id for one in impressions(circle.settings)})
+
+
+def test_a_click_counts_in_the_popular_items(circle: Circle) -> None:
+    def uses(path: str) -> int:
+        items = circle.recommender.post(path, json={"n": 100}).json()["items"]
+        return {item["item_id"]: item["uses"] for item in items}.get("i13", 0)
+
+    popular, trending = uses("/v1/popular"), uses("/v1/trending")
+    circle.send("/v1/events", session_id="somebody", item_id="i13", kind="click")
+    wait_until(lambda: (uses("/v1/popular"), uses("/v1/trending")) == (popular + 1, trending + 1))
+
+
+def test_what_is_in_force_is_told(circle: Circle) -> None:
+    assert circle.recommender.get("/v1/models").json()["loaded"]["model_version"] == circle.model_version
+    names = {one["name"] for one in circle.recommender.get("/v1/surfaces").json()["surfaces"]}
+    assert names == {"home", "probe"}
+
+
 RECOMMEND, SIMILAR, EVALUATE = "/v1/recommend", "/v1/similar", "/v1/evaluations/none/recommend"
+GUEST, BATCH, RANK, POPULAR = "/v1/session/recommend", "/v1/recommend/batch", "/v1/rank", "/v1/popular"
 BAD_BODIES: list[tuple[str, str, int, str]] = [
     (RECOMMEND, "", 400, ""),
     (RECOMMEND, "{", 400, ""),
@@ -284,6 +338,22 @@ BAD_BODIES: list[tuple[str, str, int, str]] = [
     (RECOMMEND, '{"user_id": "u", "events": [{"item_id": "i", "kind": "stare"}]}', 422, "events[0].kind"),
     (RECOMMEND, '{"user_id": "u", "events": [{"kind": "view"}]}', 422, "events[0].item_id"),
     (RECOMMEND, '{"user": "u"}', 422, "user"),
+    (RECOMMEND, '{"user_id": "u", "cursor": "made up"}', 422, "cursor"),
+    (RECOMMEND, '{"user_id": "u", "cursor": ""}', 422, "cursor"),
+    (RECOMMEND, '{"user_id": "u", "why": 1}', 422, "why"),
+    (GUEST, '{"user_id": "u"}', 422, "user_id"),
+    (GUEST, '{"cursor": "made up"}', 422, "cursor"),
+    (BATCH, "{}", 422, "requests"),
+    (BATCH, '{"requests": []}', 422, "requests"),
+    (BATCH, '{"requests": [{"user_id": "u", "n": 0}]}', 422, "requests[0].n"),
+    (BATCH, '{"requests": [{"user_id": "u"}], "n": 5}', 422, "n"),
+    (RANK, '{"user_id": "u"}', 422, "items"),
+    (RANK, '{"user_id": "u", "items": []}', 422, "items"),
+    (RANK, '{"items": ["i1"]}', 422, "user_id"),
+    (RANK, '{"user_id": "u", "items": ["i1", ""]}', 422, "items[1]"),
+    (RANK, '{"user_id": "u", "items": ["i1"], "surface": "roof"}', 422, "surface"),
+    (RANK, '{"user_id": "u", "items": ["i1"], "weights": {"like": "much"}}', 422, "weights[...]"),
+    (POPULAR, '{"n": 101}', 422, "n"),
     (SIMILAR, "{}", 422, "item_id"),
     (SIMILAR, '{"item_id": "not there"}', 404, "item_id"),
     (SIMILAR, '{"item_id": "i1", "n": -1}', 422, "n"),
@@ -399,9 +469,34 @@ def test_with_the_store_down_a_session_still_counts(circle: Circle, serve: Serve
         helped = client.post("/v1/recommend", json=body).json()
         assert helped["fallbacks"] == ["store_unavailable"]
         assert {"i0", "i3"}.isdisjoint(item["item_id"] for item in helped["slate"])
+        guest = client.post("/v1/session/recommend", json={"events": session, "n": 10}).json()
+        assert guest["fallbacks"] == []
         evaluation = client.post("/v1/evaluations").json()["evaluation_id"]
         steps = {"steps": [{"user_id": "u1", "as_of": 1}]}
         assert client.post(f"/v1/evaluations/{evaluation}/recommend", json=steps).status_code == 503
+
+
+def test_rules_from_a_file_hold_and_are_logged_and_a_change_holds_without_a_restart(
+    circle: Circle, serve: Serve, tmp_path: Path
+) -> None:
+    file = tmp_path / "surfaces.yaml"
+    file.write_text("surfaces: {home: {pins: [{item_id: i3, position: 1}]}}")
+    serving = circle.settings.serving.model_copy(update={"surfaces_file": file})
+    ruled = circle.settings.model_copy(update={"serving": serving})
+    with serve(build_recommender(ruled, CollectorRegistry())) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+
+        def ask() -> dict[str, Any]:
+            return client.post("/v1/recommend", json={"user_id": "nobody", "n": 5}).json()
+
+        first = ask()
+        assert first["slate"][1]["item_id"] == "i3"
+        file.write_text("surfaces: {home: {pins: [{item_id: i4, position: 0}]}}")
+        wait_until(lambda: ask()["slate"][0]["item_id"] == "i4")
+        assert ask()["surfaces_version"] != first["surfaces_version"]
+    [logged] = wait_until(lambda: [one for one in impressions(circle.settings) if one.event_id == first["request_id"]])
+    assert logged.surfaces_version == first["surfaces_version"]
+    assert [(item.rules, item.fixed) for item in logged.slate] == [([], True), (["pin"], True), *[([], True)] * 3]
 
 
 def test_an_item_outside_its_window_is_not_shown(circle: Circle, world: Any) -> None:

@@ -10,16 +10,15 @@ import httpx
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
-from typer.testing import CliRunner
 from waiting import wait_until
 
 from features.config import StoreSettings
 from features.updater import run_updater
 from models.registry import Champion, Registry
 from services.config import Settings
+from services.recommend.surfaces import BUILT_IN
 from services.recommender import build_recommender
 from services.replay import CannotReplay, Replayer
-from services.recommend.surfaces import BUILT_IN
 from streaming.bounded import records
 from streaming.config import KafkaSettings
 from streaming.events import Impression, Interaction, ItemUpserted, Kind
@@ -75,7 +74,9 @@ class Shop:
                     hidden=bool(self._rng.random() < 0.3),
                     **envelope,
                 ),
-                ItemUpserted(event_id=f"new-{self._number}", item_id=f"new{self._number}", categories=["drama"], **envelope),
+                ItemUpserted(
+                    event_id=f"new-{self._number}", item_id=f"new{self._number}", categories=["drama"], **envelope
+                ),
                 Interaction(
                     event_id=f"click-{self._number}",
                     item_id=f"i{self._rng.integers(0, 60)}",
@@ -91,16 +92,19 @@ class Shop:
         self.registry.add(folder, version)
         self.registry.promote(
             Champion(
-                number=number, model_version=version, change="promote", changed_at=self._world.now, gate={}, reason="test"
+                number=number,
+                model_version=version,
+                change="promote",
+                changed_at=self._world.now,
+                gate={},
+                reason="test",
             )
         )
         wait_until(lambda: self.recommend(user_id="u1", n=1)["model_version"] == version, 30)
 
     def replayer(self) -> Replayer:
         settings = self.settings
-        return Replayer(
-            settings.kafka, settings.topics, self.registry, BUILT_IN, lambda: time.time_ns() // 1_000_000
-        )
+        return Replayer(settings.kafka, settings.topics, self.registry, BUILT_IN, lambda: time.time_ns() // 1_000_000)
 
     def logged(self, request_ids: list[str]) -> dict[str, Impression]:
         """Return the impressions of requests by their ids, once all are in the log."""
@@ -161,7 +165,7 @@ def test_a_slate_comes_out_again_through_changes_of_items_clicks_and_another_mod
     assert any(item.propensity < 1 for one in replayed for item in one.logged)
 
 
-def test_what_is_missing_of_a_slate_is_named(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_of_a_slate_is_named(shop: Shop) -> None:
     request_id = RequestId(shop.ask())
     shop.logged([request_id])
     replayer = shop.replayer()

@@ -13,7 +13,7 @@ from services.config import ConfigurationError, load_settings
 from services.recommend.live import Live
 from services.recommend.pipeline import NO_TASK, Ask, Slate, Stopwatch, choose
 from services.recommend.state import State
-from services.recommend.surfaces import PROBE, weighted
+from services.recommend.surfaces import BUILT_IN_RULES, PROBE, in_force
 from streaming.ids import EventId, ItemId
 
 
@@ -33,7 +33,7 @@ def state(world: Any) -> State:
 
 
 def slate(live: Live, state: State, as_of: int, weights: Any) -> Slate:
-    question = Ask(n=100, surface=weighted(weights)[PROBE], as_of=as_of, seed=None)
+    question = Ask(n=100, surface=in_force(BUILT_IN_RULES, weights)[PROBE], as_of=as_of, seed=None)
     return choose(live, question, state, Stopwatch(lambda: 0.0))
 
 

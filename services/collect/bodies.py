@@ -1,0 +1,95 @@
+"""The collector's bodies: what happened, and what became of each part of it."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from services.api.problems import FieldError
+from services.api.schemas import MAX_BATCH, Answer, Body
+from streaming.events import Attributes, Categories, Id, Kind, LongText, Millis, ShortText
+
+Position = Annotated[int, Meta(ge=0, le=10_000)]
+
+
+class EventBody(Body, frozen=True):
+    """An interaction. Without `event_id` one is made; sending the same id again counts once.
+
+    At least one of user_id and session_id is needed; a rating needs its value.
+    """
+
+    item_id: Id
+    kind: Kind
+    user_id: Id | None = None
+    session_id: Id | None = None
+    surface: Id | None = None
+    value: float | None = None
+    request_id: Id | None = None
+    position: Position | None = None
+    event_id: Id | None = None
+    happened_at: Millis | None = None
+
+
+class ItemBody(Body, frozen=True):
+    """An item as it is from now on."""
+
+    item_id: Id
+    title: ShortText = ""
+    categories: Categories = field(default_factory=list)
+    attributes: Attributes = field(default_factory=dict)
+    text: LongText = ""
+    available_from: Millis | None = None
+    available_until: Millis | None = None
+    hidden: bool = False
+
+
+class UserBody(Body, frozen=True):
+    """A user as they are from now on."""
+
+    user_id: Id
+    attributes: Attributes = field(default_factory=dict)
+
+
+class IdentityBody(Body, frozen=True):
+    """A guest's session that turned out to be a known user."""
+
+    session_id: Id
+    user_id: Id
+
+
+class EventBatch(Body, frozen=True):
+    """Several interactions."""
+
+    events: Annotated[list[EventBody], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class ItemBatch(Body, frozen=True):
+    """Several items."""
+
+    items: Annotated[list[ItemBody], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class UserBatch(Body, frozen=True):
+    """Several users."""
+
+    users: Annotated[list[UserBody], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class IdentityBatch(Body, frozen=True):
+    """Several identities."""
+
+    identities: Annotated[list[IdentityBody], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one part of a batch: `accepted` means acknowledged by all in-sync replicas of Kafka."""
+
+    status: Literal["accepted", "rejected", "not_durable"]
+    event_id: str | None = None
+    errors: list[FieldError] = []
+
+
+class Accepted(Answer, frozen=True):
+    """The results in the order of what was sent."""
+
+    accepted: int
+    results: list[Result]

@@ -1,0 +1,60 @@
+"""Guests, who need no store, and many users at once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recommender_in_process import InProcess, in_process
+
+
+@pytest.fixture(scope="module")
+def recommender(world: Any, artifact: tuple[Path, str]) -> Iterator[InProcess]:
+    with in_process(world, artifact) as one:
+        yield one
+
+
+def slate(answer: dict[str, Any]) -> list[str]:
+    return [item["item_id"] for item in answer["slate"]]
+
+
+def test_a_guest_is_answered_without_the_store(recommender: InProcess) -> None:
+    reads = recommender.histories.reads
+    events = [{"item_id": f"i{number}"} for number in (0, 3, 6)]
+    answer = recommender.post("/v1/session/recommend", events=events, n=10, surface="probe")
+    same = recommender.post("/v1/recommend", events=events, n=10, surface="probe")
+    assert slate(answer) == slate(same)
+    assert {"i0", "i3", "i6"}.isdisjoint(slate(answer))
+    new = recommender.post("/v1/session/recommend", n=5)
+    assert new["fallbacks"] == ["no_history"]
+    assert new["session_id"]
+    assert len(new["slate"]) == 5
+    assert recommender.histories.reads == reads
+    assert set(recommender.refused("/v1/session/recommend", user_id="u3")) == {"user_id"}
+
+
+def test_a_batch_answers_each_as_if_alone_and_what_is_wrong_fails_alone(recommender: InProcess) -> None:
+    recommender.log.impressions.clear()
+    requests: list[Any] = [{"user_id": f"u{number}", "n": 5, "surface": "probe"} for number in range(20)]
+    alone = [slate(recommender.post("/v1/recommend", **request)) for request in requests]
+    recommender.log.impressions.clear()
+    wrong = [{"user_id": "u1", "n": 0}, {}, {"user_id": "u1", "surface": "roof"}, 7, {"user_id": "u1", "cursor": "x"}]
+    answer = recommender.call("POST", "/v1/recommend/batch", requests=[*requests, *wrong])
+    assert answer.status_code == 207
+    results = answer.json()["results"]
+    assert [slate(result["answer"]) for result in results[:20]] == alone
+    ids = [result["answer"]["request_id"] for result in results[:20]]
+    assert sorted(ids) == sorted(one.event_id for one in recommender.log.impressions)
+    assert all(result["errors"] == [] for result in results[:20])
+    named = [result["errors"][0]["field"] for result in results[20:]]
+    assert named == [
+        "requests[20].n",
+        "requests[21].user_id",
+        "requests[22].surface",
+        "requests[23]",
+        "requests[24].cursor",
+    ]
+    assert all(result["answer"] is None for result in results[20:])
+    assert recommender.call("POST", "/v1/recommend/batch", requests=requests).status_code == 200
+    assert set(recommender.refused("/v1/recommend/batch", requests=[{}, 7])) == {"requests[0].user_id", "requests[1]"}
+    assert set(recommender.refused("/v1/recommend/batch", requests=[{"user_id": "u1"}] * 101)) == {"requests"}
