@@ -20,7 +20,7 @@ class Votes:
 
     def on(self, slots: NDArray[np.int32], count: int) -> Weights:
         """Return the sum of votes per slot, float32[count]; `slots` holds each row's slot, from 1, or 0 for none."""
-        return np.bincount(slots[self.rows], self.weights, minlength=count + 1)[1 : count + 1].astype(np.float32)
+        return np.bincount(slots.take(self.rows), self.weights, minlength=count + 1)[1 : count + 1].astype(np.float32)
 
     def best(self, k: int) -> tuple[Rows, Weights]:
         """Return up to `k` rows with the largest sums, best first, ties by row; no row with a sum of 0."""
