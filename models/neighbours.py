@@ -20,7 +20,9 @@ class Votes:
 
     def on(self, slots: NDArray[np.int32], count: int) -> Weights:
         """Return the sum of votes per slot, float32[count]; `slots` holds each row's slot, from 1, or 0 for none."""
-        return np.bincount(slots[self.rows], self.weights, minlength=count + 1)[1 : count + 1].astype(np.float32)
+        found = slots.take(self.rows)
+        hits = np.flatnonzero(found)  # most votes are for items outside the slots
+        return np.bincount(found[hits], self.weights[hits], minlength=count + 1)[1 : count + 1].astype(np.float32)
 
     def best(self, k: int) -> tuple[Rows, Weights]:
         """Return up to `k` rows with the largest sums, best first, ties by row; no row with a sum of 0."""
@@ -45,4 +47,6 @@ class Neighbours:
         """Return what the items of `history`, int64[n], vote for, each with its own weight, float32[n]."""
         known = history < len(self.rows)
         history, weights = history[known], weights[known]
-        return Votes(self.rows[history].ravel(), (self.weights[history] * weights[:, None]).ravel())
+        return Votes(
+            self.rows.take(history, axis=0).ravel(), (self.weights.take(history, axis=0) * weights[:, None]).ravel()
+        )

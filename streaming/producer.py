@@ -26,8 +26,13 @@ class NotDurable(FlywheelError):
 class EventProducer:
     """Sends events to their topics under their keys. Safe to share between threads."""
 
-    def __init__(self, kafka: KafkaSettings, topics: Topics, *, delivery_timeout_ms: int = 30_000) -> None:
-        """Connect; raises BrokerUnavailable when no broker answers within a few seconds."""
+    def __init__(
+        self, kafka: KafkaSettings, topics: Topics, *, delivery_timeout_ms: int = 30_000, linger_ms: int = 5
+    ) -> None:
+        """Connect; raises BrokerUnavailable when no broker answers within a few seconds.
+
+        An event waits up to `linger_ms` for others, with which it shares a request.
+        """
         self._topics = topics
         self._delivery_timeout_s = delivery_timeout_ms / 1000
         try:
@@ -36,7 +41,7 @@ class EventProducer:
                 acks="all",
                 enable_idempotence=True,
                 compression_type="gzip",
-                linger_ms=5,
+                linger_ms=linger_ms,
                 batch_size=65_536,
                 max_block_ms=2_000,
                 request_timeout_ms=min(10_000, delivery_timeout_ms // 2),

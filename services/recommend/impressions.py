@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
 _POLL_S = 0.2
+_LINGER_MS = 100  # nobody waits for an impression, and one request for each would cost more than computing its slate
 _DELIVERY_TIMEOUT_MS = 600_000  # the producer's own buffer (32 MB) bridges an outage this long
 
 
@@ -95,7 +96,9 @@ class ImpressionLog:
 
     def _connect(self) -> EventProducer | None:
         try:
-            producer = EventProducer(self._kafka, self._topics, delivery_timeout_ms=_DELIVERY_TIMEOUT_MS)
+            producer = EventProducer(
+                self._kafka, self._topics, delivery_timeout_ms=_DELIVERY_TIMEOUT_MS, linger_ms=_LINGER_MS
+            )
         except BrokerUnavailable as error:
             _log.warning("%d impressions wait: %s", self.waiting, error)
             return None

@@ -32,6 +32,8 @@ class State:
 
     def with_events(self, events: Sequence[HistoryEvent], limit: int) -> "State":
         """Return the state with more events."""
+        if not events and len(self.history.events) <= limit:
+            return self
         seen = self.seen | {event.item_id for event in events}
         return replace(self, history=merge(self.history, events, limit), seen=seen)
 

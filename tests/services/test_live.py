@@ -15,7 +15,7 @@ from features import popularity as popularity_module
 from features.history import History, HistoryEvent
 from features.popularity import PopularityWindow
 from models.scorer import Scorer
-from services.recommend.candidates import most_used, usage
+from services.recommend.candidates import _merged, most_used, usage
 from services.recommend.columns import Columns
 from services.recommend.engine import Engine
 from services.recommend.filters import may_show
@@ -326,3 +326,15 @@ def test_the_most_used_are_those_of_sorting_everything(
             order = np.argsort(-counts, kind="stable")
             expected = allowed.rows[order[counts[order] > 0]][:k].tolist()
             assert most_used(live, allowed, NOW, 7, k).tolist() == expected
+
+
+@given(st.lists(st.lists(st.integers(0, 20), unique=True, max_size=8), min_size=1, max_size=4))
+def test_the_first_source_to_name_a_row_keeps_it(found: list[list[int]]) -> None:
+    names = [f"source-{number}" for number in range(len(found))]
+    expected: dict[int, str] = {}
+    for name, rows in zip(names, found, strict=True):
+        for row in rows:
+            expected.setdefault(row, name)
+    merged = _merged([np.array(rows, dtype=np.int64) for rows in found], names)
+    assert merged.rows.tolist() == sorted(expected)
+    assert [names[source] for source in merged.sources.tolist()] == [expected[row] for row in sorted(expected)]
