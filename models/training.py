@@ -72,12 +72,13 @@ def train(
         )
         fitted = fit(data, settings, lineage, timer, checkpoints, beginning.parent)
         with timer.part("export"), tempfile.TemporaryDirectory() as folder:
-            version = write_artifact(Path(folder), artifact_parts(fitted, data))
+            parts = artifact_parts(fitted, data)
+            version = write_artifact(Path(folder), parts)
             if is_first():
                 registry.add(Path(folder), version)
                 if checkpoints:
                     checkpoints.remove()
-    return TrainedModel(version, until, lineage, beginning.sentence, dict(fitted.metrics), timer.seconds)
+    return TrainedModel(version, until, lineage, beginning.sentence, dict(parts.metrics), timer.seconds)
 
 
 def _of_first(progress: Progress) -> Progress:
