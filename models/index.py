@@ -23,7 +23,7 @@ GATE, GATE_K = 0.99, 200
 """The least recall, averaged over queries, of the best 200 items."""
 
 _FIRST_PROBES = 8
-_POINTS_PER_LIST = 64  # that the lists' centres are fitted on
+_POINTS_PER_LIST = 40  # that the lists' centres are fitted on
 
 Rows = NDArray[np.int64]
 Vector = NDArray[np.float32]
@@ -81,7 +81,7 @@ def _approximate(vectors: Matrix) -> Iterator[faiss.Index]:
     """Yield indices from the cheapest to the most exact; the lists come again with more of them probed."""
     width = vectors.shape[1]
     half = faiss.ScalarQuantizer.QT_fp16
-    lists = 2 ** round(np.log2(2 * np.sqrt(len(vectors))))
+    lists = 2 ** round(np.log2(4 * np.sqrt(len(vectors))))
     inverted = faiss.IndexIVFScalarQuantizer(
         faiss.IndexFlatIP(width), width, lists, half, faiss.METRIC_INNER_PRODUCT, False
     )
