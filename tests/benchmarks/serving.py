@@ -26,7 +26,9 @@ PARTS = ("retrieval", "stages", "served")
 def main() -> int:
     """Run the chosen parts."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    options, console, started = _options(), Console(), time.perf_counter()
+    # In a file or a pipe, where nobody says how wide it is, the tables are not to be cut.
+    options, console = _options(), Console(width=None if sys.stdout.isatty() else 140)
+    started = time.perf_counter()
     report: dict[str, Any] = machine.describe() | {"quick": options.quick}
     parts = options.only or PARTS
     if "retrieval" in parts:
