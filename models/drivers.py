@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cosine import unit
 from models.neighbours import Neighbours
 
 Rows = NDArray[np.int64]
@@ -25,10 +26,5 @@ def strongest_voters(neighbours: Neighbours, history: Rows, weights: NDArray[np.
 
 def nearest(history: Vectors, items: Vectors) -> NDArray[np.intp]:
     """Return for each of `items`, float32 [n, dim], its nearest (cosine) in `history`, float32 [h ≥ 1, dim]."""
-    closest: NDArray[np.intp] = (_unit(items) @ _unit(history).T).argmax(axis=1)
+    closest: NDArray[np.intp] = (unit(items) @ unit(history).T).argmax(axis=1)
     return closest
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return unit

@@ -184,7 +184,7 @@ class Stack:
 
     def _start_http(self, name: str, host: str, port: int, url: str) -> _Service:
         child = self._start_command(name, "serve", name)
-        return _Service(child, url, lambda: _answers(host, port), time.monotonic())
+        return _Service(child, url, lambda: answers(host, port), time.monotonic())
 
     def _start_updater(self) -> _Service:
         kafka, group = self.settings.kafka, group_of(self.settings.topics.namespace)
@@ -277,7 +277,7 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _answers(host: str, port: int) -> bool:
+def answers(host: str, port: int) -> bool:
     """Whether the service says that it is ready."""
     connection = http.client.HTTPConnection(host, port, timeout=5)
     try:

@@ -37,9 +37,9 @@ class Tracing:
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
 
         resource = Resource.create({"service.name": f"flywheel-{service}"})
-        self._provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(share)), resource=resource)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer(_SCOPE)
+        provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(share)), resource=resource)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = provider.get_tracer(_SCOPE)
 
     @classmethod
     def of(cls, service: str, serving: ServingSettings) -> "Tracing":
@@ -64,11 +64,6 @@ class Tracing:
                 yield span
         finally:
             _tracer.reset(outer)
-
-    def close(self) -> None:
-        """Send what is still held."""
-        if self._tracer is not None:
-            self._provider.shutdown()
 
 
 def trace_id(span: trace.Span) -> str | None:

@@ -11,7 +11,7 @@ from streaming.consumer import ConsumerCounts, ConsumerSpec, Received, connect, 
 def records(
     kafka: KafkaSettings, topic: str, *, since_ms: int | None = None, until: Mapping[int, int] | None = None
 ) -> Iterator[list[Received]]:
-    """Yield what a topic holds, partition by partition mixed, in batches; records that do not decode are left out.
+    """Yield what a topic holds in batches, each partition in its order; records that do not decode are left out.
 
     From the first record, or the first appended at `since_ms` (UTC); up to, but not with, the offsets `until` by
     partition (none of the others), or those of the end at the time of the call. Raises BrokerUnavailable.

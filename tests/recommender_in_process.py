@@ -94,7 +94,9 @@ class InProcess:
 
 
 @contextmanager
-def in_process(world: Any, artifact: tuple[Path, str] | None) -> Iterator[InProcess]:
+def in_process(
+    world: Any, artifact: tuple[Path, str] | None, serving: ServingSettings | None = None
+) -> Iterator[InProcess]:
     """Answer from the world's items and interactions, with the model of `artifact` or without one."""
     engine = Engine()
     by_user: dict[str, list[Any]] = {}
@@ -111,14 +113,14 @@ def in_process(world: Any, artifact: tuple[Path, str] | None) -> Iterator[InProc
     if artifact is not None:
         engine.swap(Scorer.load(artifact[0]))
     one.front = Front(None)  # type: ignore[arg-type]  # nothing behind it is asked
-    one.front.open(_application(one))
+    one.front.open(_application(one, serving or ServingSettings()))
     try:
         yield one
     finally:
         engine.stop()
 
 
-def _application(one: InProcess) -> Recommender:
+def _application(one: InProcess, serving: ServingSettings) -> Recommender:
     registry = CollectorRegistry()
     metrics = (RecommendMetrics(registry), ImpressionMetrics(registry))
     states = UserStates(one.histories, 5.0, 1_000, LastStates(0, time.monotonic))  # type: ignore[arg-type]
@@ -134,4 +136,4 @@ def _application(one: InProcess) -> Recommender:
         new_id=lambda: uuid.uuid4().hex,
     )
     gate = Gate(None, Namespace("inprocess"), time.monotonic)
-    return Recommender(ServingSettings(), gate, HttpMetrics(registry), parts)
+    return Recommender(serving, gate, HttpMetrics(registry), parts)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cosine import unit
 from services.recommend.surfaces import Diversity
 
 Rows = NDArray[np.int64]
@@ -16,7 +17,7 @@ def diversified(ranked: Rows, vectors: NDArray[np.float32], diversity: Diversity
     do not compare, places do. Ties keep the ranked order.
     """
     count = len(vectors)
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    directions = unit(vectors)
     relevance = diversity.relevance * (1.0 - np.arange(count) / max(count, 1))
     nearest = np.full(count, -1.0, dtype=np.float64)  # cosine to the nearest row chosen so far
     order = np.zeros(count, dtype=np.int64)
@@ -26,5 +27,5 @@ def diversified(ranked: Rows, vectors: NDArray[np.float32], diversity: Diversity
         marginal[~left] = -np.inf
         chosen = order[place] = int(np.argmax(marginal))
         left[chosen] = False
-        nearest = np.maximum(nearest, unit @ unit[chosen])
+        nearest = np.maximum(nearest, directions @ directions[chosen])
     return np.concatenate((ranked[:count][order], ranked[count:]))

@@ -28,8 +28,8 @@ _LATELY = 50_000  # interactions whose ids are remembered
 class Offsets:
     """Up to where the catalogue and the popularity follow their topics: the next offset of each partition."""
 
-    catalogue: Mapping[str, int]
-    interactions: Mapping[str, int]
+    catalogue: dict[str, int]
+    interactions: dict[str, int]
 
 
 class Engine:

@@ -168,7 +168,7 @@ class Pipeline:
                 history=list(state.history.items[-_LOGGED_HISTORY:]),
                 features={**state.features, **_logged_context(ask)},
             ),
-            catalogue_offsets=dict(computed.offsets.catalogue),
+            catalogue_offsets=computed.offsets.catalogue,
             replay=_replay_inputs(ask, computed) if replayable else None,
         )
 
@@ -251,7 +251,7 @@ def _replay_inputs(ask: Ask, computed: Computed) -> ReplayInputs:
         exclude=[*ask.exclude, *(state.seen - set(state.history.items))],
         shown=list(ask.shown),
         history=encode_history(state.history),
-        interaction_offsets=dict(computed.offsets.interactions),
+        interaction_offsets=computed.offsets.interactions,
     )
 
 

@@ -1,6 +1,5 @@
 """The real thing, filled with the made-up world: broker, Valkey, model registry, and the recommender that serves it."""
 
-import http.client
 import os
 import sys
 import time
@@ -20,6 +19,7 @@ from models.registry import Champion, Registry
 from services.config import Settings
 from services.environment import settings_environ
 from services.settings_serving import ServingSettings
+from services.stack import answers
 from streaming.embedded.broker import start_broker
 from streaming.embedded.java import user_cache
 from streaming.embedded.ports import choose_port
@@ -81,18 +81,7 @@ def _served(home: Path, environ: dict[str, str], name: str, port: int) -> ChildP
     program = [str(Path(__file__).with_name("serving_bare.py")), str(port)]
     argv = [sys.executable, *(["-m", "services.cli", "serve", name] if name == "recommender" else program)]
     command = Command(name, argv, environ, home / "logs" / f"{name}.log")
-    return ChildProcess.launch(command, lambda: _is_ready(port), _READY_TIMEOUT_S)
-
-
-def _is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return ChildProcess.launch(command, lambda: answers("127.0.0.1", port), _READY_TIMEOUT_S)
 
 
 def _fill(settings: Settings, world: World, artifact: Path, version: str, interactions: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import uvicorn
+from recommender_in_process import InProcess, in_process
 
 from models.artifact import write_artifact
 from models.config import ModelSettings, RankingSettings, RetrievalSettings
@@ -140,6 +141,20 @@ def artifact(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def other_artifact(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A model of another seed."""
     return _trained(world, tmp_path_factory.mktemp("artifact"), 8)
+
+
+@pytest.fixture(scope="module")
+def recommender(world: World, artifact: tuple[Path, str]) -> Iterator[InProcess]:
+    """A recommender's routes in this process, with the world's model."""
+    with in_process(world, artifact) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def plain(world: World) -> Iterator[InProcess]:
+    """The same without a model."""
+    with in_process(world, None) as one:
+        yield one
 
 
 def _trained(world: World, folder: Path, seed: int) -> tuple[Path, str]:

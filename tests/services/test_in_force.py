@@ -1,7 +1,6 @@
 """What everybody uses, and what is in force: surfaces and the model."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,6 @@ from models.scorer import Scorer
 from services.recommend.surfaces import BUILT_IN
 
 DAY_MS = 86_400_000
-
-
-@pytest.fixture(scope="module")
-def recommender(world: Any, artifact: tuple[Path, str]) -> Iterator[InProcess]:
-    with in_process(world, artifact) as one:
-        yield one
 
 
 def order(answer: dict[str, Any]) -> list[str]:

@@ -1,6 +1,5 @@
 """Pages of one list: nothing twice, nothing left out, and cursors that cannot be used say so."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,6 @@ from services.recommend.pages import (
 ID = st.text(st.characters(codec="utf-8"), min_size=1, max_size=200)
 QUESTION = Question("u1", None, "home", ["drama"], ["i1"])
 NOW = 1_790_000_000_000
-
-
-@pytest.fixture(scope="module")
-def recommender(world: Any, artifact: tuple[Path, str]) -> Iterator[InProcess]:
-    with in_process(world, artifact) as one:
-        yield one
 
 
 def pages(recommender: InProcess, sizes: list[int], **body: Any) -> list[list[dict[str, Any]]]:

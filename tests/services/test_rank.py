@@ -1,27 +1,11 @@
 """A list of the caller in order: every item once, the same each time, and logged only when asked."""
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recommender_in_process import InProcess, in_process
-
-
-@pytest.fixture(scope="module")
-def recommender(world: Any, artifact: tuple[Path, str]) -> Iterator[InProcess]:
-    with in_process(world, artifact) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def plain(world: Any) -> Iterator[InProcess]:
-    """A recommender without a model."""
-    with in_process(world, None) as one:
-        yield one
+from recommender_in_process import InProcess
 
 
 def order(answer: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +172,13 @@ def test_what_is_missing_of_a_slate_is_named(shop: Shop) -> None:
     replayer = shop.replayer()
     with pytest.raises(CannotReplay, match="no slate of the last 24 hours has the request id 'nobody'"):
         replayer.replay(RequestId("nobody"))
-    later = Replayer(*(getattr(replayer, name) for name in ("kafka", "topics", "registry", "surfaces")), lambda: 2**42)
+    later = replace(replayer, now=lambda: 2**42)
     with pytest.raises(CannotReplay, match="no slate of the last 24 hours"):
         later.replay(request_id)
     elsewhere = Registry(str(shop.settings.home / "elsewhere"), parse_namespace(NAMESPACE))
-    forgetful = Replayer(replayer.kafka, replayer.topics, elsewhere, replayer.surfaces, replayer.now)
+    forgetful = replace(replayer, registry=elsewhere)
     with pytest.raises(CannotReplay, match="model is not there any more"):
         forgetful.replay(request_id)
-    unruly = Replayer(replayer.kafka, replayer.topics, replayer.registry, {}, replayer.now)
+    unruly = replace(replayer, surfaces={})
     with pytest.raises(CannotReplay, match="not in force here"):
         unruly.replay(request_id)

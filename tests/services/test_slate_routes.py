@@ -1,17 +1,12 @@
 """Guests, who need no store, and many users at once."""
 
-from collections.abc import Iterator
-from pathlib import Path
+import json
 from typing import Any
 
 import pytest
 from recommender_in_process import InProcess, in_process
 
-
-@pytest.fixture(scope="module")
-def recommender(world: Any, artifact: tuple[Path, str]) -> Iterator[InProcess]:
-    with in_process(world, artifact) as one:
-        yield one
+from services.settings_serving import ServingSettings
 
 
 def slate(answer: dict[str, Any]) -> list[str]:
@@ -58,3 +53,18 @@ def test_a_batch_answers_each_as_if_alone_and_what_is_wrong_fails_alone(recommen
     assert recommender.call("POST", "/v1/recommend/batch", requests=requests).status_code == 200
     assert set(recommender.refused("/v1/recommend/batch", requests=[{}, 7])) == {"requests[0].user_id", "requests[1]"}
     assert set(recommender.refused("/v1/recommend/batch", requests=[{"user_id": "u1"}] * 101)) == {"requests"}
+
+
+def test_the_access_log_names_the_requests_that_clicks_will_carry(
+    world: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with in_process(world, None, ServingSettings(access_log="all")) as one:
+        slates = [
+            one.post("/v1/recommend", user_id="u1", n=2),
+            one.post("/v1/session/recommend", n=2),
+            one.post("/v1/rank", user_id="u1", items=["i1"], log=True),
+            one.post("/v1/rank", user_id="u1", items=["i1"]),
+        ]
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert [line.get("request_id") for line in lines] == [slate["request_id"] for slate in slates]
+    assert slates[-1]["request_id"] is None

@@ -1,24 +1,8 @@
 """Reasons: an item names the item of the history that speaks for it, or else its source."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from recommender_in_process import InProcess, in_process
-
-
-@pytest.fixture(scope="module")
-def recommender(world: Any, artifact: tuple[Path, str]) -> Iterator[InProcess]:
-    with in_process(world, artifact) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def plain(world: Any) -> Iterator[InProcess]:
-    """A recommender without a model."""
-    with in_process(world, None) as one:
-        yield one
+from recommender_in_process import InProcess
 
 
 def test_every_item_says_why_when_asked_and_only_then(recommender: InProcess, world: Any) -> None:

@@ -3,26 +3,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from clicks import click
 from kafka import KafkaProducer
 
 from streaming.config import KafkaSettings, client_options
 from streaming.consumer import ConsumerCounts, ConsumerSpec, Received, consume, tail
-from streaming.events import Interaction, Kind
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
 from streaming.topics import Topics, ensure_topics
-
-
-def interaction(number: int) -> Interaction:
-    return Interaction(
-        event_id=f"e{number}",
-        happened_at=1_700_000_000_000 + number,
-        received_at=1,
-        producer="test",
-        item_id="i",
-        user_id=f"u{number % 5}",
-        kind=Kind.CLICK,
-    )
 
 
 @pytest.fixture
@@ -30,7 +18,7 @@ def topics(broker: KafkaSettings, namespace: Namespace) -> Topics:
     topics = Topics(namespace)
     ensure_topics(broker, topics)
     producer = EventProducer(broker, topics)
-    producer.publish(interaction(number) for number in range(100))
+    producer.publish(click(number) for number in range(100))
     producer.close()
     return topics
 
@@ -65,7 +53,7 @@ def test_a_group_reads_every_event_once_and_continues_where_it_committed(broker:
     assert sorted(first.events) == sorted(f"e{number}" for number in range(100))
 
     producer = EventProducer(broker, topics)
-    producer.publish([interaction(100)])
+    producer.publish([click(100)])
     producer.close()
     stop.clear()
     second = Collected(1, stop)
@@ -92,7 +80,7 @@ def test_a_poison_record_does_not_stop_its_partition(broker: KafkaSettings, topi
     raw.send(topics.interactions, value=b"\x00 not json", key=b"u0").get(timeout=10)
     raw.close()
     producer = EventProducer(broker, topics)
-    producer.publish([interaction(200)])
+    producer.publish([click(200)])
     producer.close()
     stop, counts = threading.Event(), ConsumerCounts()
     handler = Collected(101, stop)
@@ -108,7 +96,7 @@ def test_a_tail_reads_everything_says_so_and_follows(broker: KafkaSettings, topi
         assert caught_up.wait(30)
         assert len(handler.events) == 100
         producer = EventProducer(broker, topics)
-        producer.publish([interaction(100)])
+        producer.publish([click(100)])
         producer.close()
         assert stop.wait(30)
     assert handler.events[-1] == "e100"

@@ -47,7 +47,8 @@ class RankRoutes:
                 model_version=ordered.slate.model_version,
                 fallbacks=list(ordered.slate.fallbacks),
                 session_id=asker.session_id,
-            )
+            ),
+            request_id=request_id,
         )
 
     def _session_id(self, body: bodies.RankRequest) -> str | None:

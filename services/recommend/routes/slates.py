@@ -45,10 +45,10 @@ class SlateRoutes:
         return await self._slate(body, body.user_id)
 
     async def _recommend(self, call: Call) -> Reply:
-        return Reply(await self.answer(call.body))
+        return _reply(await self.answer(call.body))
 
     async def _guest(self, call: Call) -> Reply:
-        return Reply(await self._slate(call.body, None))
+        return _reply(await self._slate(call.body, None))
 
     async def _slate(self, body: bodies.SessionRequest, user_id: str | None) -> bodies.RecommendAnswer:
         now, request_id = self._parts.now(), RequestId(self._parts.new_id())
@@ -97,6 +97,10 @@ class SlateRoutes:
             except BadCursor as error:
                 raise _bad_cursor(error) from error
         return question
+
+
+def _reply(answer: bodies.RecommendAnswer) -> Reply:
+    return Reply(answer, request_id=answer.request_id)
 
 
 def _opened(text: str, now: int) -> Cursor:
