@@ -39,6 +39,15 @@ class Leaders:
         return type(self)(np.union1d(self.rows, risen), self.least)
 
 
+@dataclass(frozen=True)
+class DayCounts:
+    """Interactions by row and UTC day since 1970, each pair once: `rows`, `days` and `counts`, integers [n]."""
+
+    rows: NDArray[np.integer]
+    days: NDArray[np.integer]
+    counts: NDArray[np.integer]
+
+
 class PopularityWindow:
     """Counts of interactions per item row and UTC day over the last `days` days up to the newest day observed.
 
@@ -79,6 +88,25 @@ class PopularityWindow:
             if (leaders := self._leaders.get((first, last))) is not None:
                 self._leaders[first, last] = leaders.joined_by(within, counts)
 
+    def by_day(self) -> DayCounts:
+        """Return everything that is kept, by row and day."""
+        if self._newest is None:
+            return DayCounts(*(np.zeros(0, dtype=np.int32) for _ in range(3)))
+        ring, rows = np.nonzero(self._buckets[:, : self._size])
+        days = self._newest - (self._newest - ring) % self._days
+        return DayCounts(rows.astype(np.int32), days.astype(np.int32), self._buckets[ring, rows])
+
+    def add(self, counted: DayCounts) -> None:
+        """Count what another window has counted, in rows of this one."""
+        if len(counted.rows) == 0:
+            return
+        newest = self._advance(int(counted.days.max()))
+        self._grow(int(counted.rows.max()) + 1)
+        kept = counted.days > newest - self._days
+        np.add.at(self._buckets, (counted.days[kept] % self._days, counted.rows[kept]), counted.counts[kept])
+        self._sums.clear()
+        self._leaders.clear()
+
     def counts(self, as_of_ms: int, days: int) -> NDArray[np.int64]:
         """Return the counts of the `days` days before `as_of_ms`, int64[size], read-only until the next `observe`.
 
@@ -96,6 +124,10 @@ class PopularityWindow:
         if leaders is None:
             leaders = self._leaders[window] = Leaders.of(counts)
         return leaders
+
+    def used_rows(self) -> NDArray[np.int64]:
+        """Return the rows that were used on any of the days kept, ascending."""
+        return np.flatnonzero(self._buckets[:, : self._size].any(axis=0))
 
     def copy(self) -> Self:
         """Return an independent copy."""

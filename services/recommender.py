@@ -24,6 +24,7 @@ from services.recommend.impressions import ImpressionLog, Impressions
 from services.recommend.parts import Parts
 from services.recommend.pipeline import Pipeline
 from services.recommend.similar import find_similar
+from services.recommend.snapshots import Snapshots
 from services.recommend.state import LastStates, UserStates
 from services.recommend.surfaces import HOME
 from services.recommend.surfaces_file import SurfacesFile
@@ -37,14 +38,15 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     serving, kafka, topics = settings.serving, settings.kafka, settings.topics
     namespace = Namespace(settings.namespace)
     metrics, impression_metrics = RecommendMetrics(metrics_registry), ImpressionMetrics(metrics_registry)
-    engine = Engine()
+    engine, now = Engine(), lambda: time.time_ns() // 1_000_000
     reader = OnlineReader(settings.store, namespace)
     last = LastStates(serving.last_states, time.monotonic)
     states = UserStates(reader, serving.store_deadline_ms / 1000, settings.store.history_length, last)
     impressions = ImpressionLog(kafka, topics, serving.impression_queue, impression_metrics)
     models = Registry(artifacts_url(settings.model.under(settings.home)), namespace)
     champion = ChampionWatch(models, ModelCache(models, namespace), engine, serving.champion_poll_seconds)
-    tails = Tails(kafka, topics, engine, metrics, champion.announced)
+    snapshots = Snapshots(settings.home / "catalogue" / namespace, topics.items, topics.interactions, now)
+    tails = Tails(kafka, topics, engine, metrics, champion.announced, snapshots)
     surfaces = SurfacesFile(serving.surfaces_file, serving.task_weights, time.monotonic)
     parts = Parts(
         engine=engine,
@@ -54,9 +56,9 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
         evaluations=Evaluations(
             engine, states, lambda: surfaces.current()[HOME], serving.evaluation_ttl_seconds, time.monotonic
         ),
-        upkeep=Upkeep(engine, tails, champion, impressions, reader),
+        upkeep=Upkeep(engine, tails, champion, impressions, reader, serving.snapshot_seconds),
         metrics=(metrics, impression_metrics),
-        now=lambda: time.time_ns() // 1_000_000,
+        now=now,
         new_id=lambda: uuid.uuid4().hex,
     )
     gate = Gate(serving.api_keys_file, namespace, time.monotonic)

@@ -122,16 +122,19 @@ class Replayer:
     def _follow(self, engine: Engine, impression: Impression, inputs: ReplayInputs, folder: Path) -> None:
         """Bring an engine to where it was when the slate was computed."""
         read = partial(records, self.kafka)
+        engine.gather()
         for batch in read(self.topics.items, until=_offsets(impression.catalogue_offsets)):
             engine.apply_items(batch)
-        if impression.model_version is not None:
-            try:
-                self.registry.fetch(impression.model_version, folder / "model")
-            except UnknownModel as error:
-                raise CannotReplay(f"the slate's model is not there any more: {error}") from error
-            engine.swap(Scorer.load(folder / "model"))
+        engine.swap(None if impression.model_version is None else self._scorer(impression.model_version, folder))
         for batch in read(self.topics.interactions, until=_offsets(inputs.interaction_offsets)):
             engine.apply_interactions(batch)
+
+    def _scorer(self, version: str, folder: Path) -> Scorer:
+        try:
+            self.registry.fetch(version, folder / "model")
+        except UnknownModel as error:
+            raise CannotReplay(f"the slate's model is not there any more: {error}") from error
+        return Scorer.load(folder / "model")
 
 
 def same(logged: Sequence[SlateItem], again: Sequence[SlateItem]) -> bool:

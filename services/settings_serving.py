@@ -57,4 +57,7 @@ class ServingSettings(BaseModel):
         None, description="YAML file of the surfaces' rules, read again when it changes; unset = the built-in surfaces"
     )
     champion_poll_seconds: float = Field(10.0, gt=0, description="how often the champion is looked up")
+    snapshot_seconds: float = Field(
+        300.0, gt=0, description="how often what was read of the log is kept in home, for a start to go on from"
+    )
     evaluation_ttl_seconds: int = Field(1_800, ge=1, description="an evaluation that is not used is dropped after this")

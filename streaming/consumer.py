@@ -2,8 +2,9 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
@@ -86,14 +87,15 @@ def tail(
     handle: Handler,
     stop: threading.Event,
     caught_up: threading.Event,
-    counts: ConsumerCounts | None = None,
+    start: Mapping[int, int] = MappingProxyType({}),
 ) -> None:
     """Read topics from their first record and then follow them, outside any group, until `stop` is set.
 
-    For state that each process keeps by itself. `caught_up` is set once everything that the topics held at the start
-    was handled. Raises BrokerUnavailable when no broker answers.
+    For state that each process keeps by itself. `start` are the offsets to begin at, by partition, where it is not the
+    first record. `caught_up` is set once everything that the topics held at the start was handled. Raises
+    BrokerUnavailable when no broker answers.
     """
-    counts = counts if counts is not None else ConsumerCounts()
+    counts = ConsumerCounts()
     spec = ConsumerSpec(topics=topics, group="", max_records=20_000)
     consumer = connect(kafka, spec)
     try:
@@ -102,6 +104,9 @@ def tail(
         ]
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
+        for partition in partitions:
+            if partition.partition in start:
+                consumer.seek(partition, start[partition.partition])
         ends = consumer.end_offsets(partitions)
         while not stop.is_set():
             if not caught_up.is_set() and all(consumer.position(p) >= ends[p] for p in partitions):

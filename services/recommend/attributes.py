@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from services.recommend.item_table import NO_ATTRIBUTE, Attribute, ItemTable, Value, value_key
 from services.recommend.surfaces import Predicate
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Value = str | float | bool
 
 NONE = -1
 """The code of an item without the attribute."""
@@ -20,15 +20,21 @@ class Attributes:
     """The attributes of the items by row. A flag is no number: true is not 1."""
 
     def __init__(self) -> None:
-        self._items: dict[int, Mapping[str, Value]] = {}
+        self._laid_out: Mapping[str, Attribute] = {}
+        self._rows: Rows = np.zeros(0, dtype=np.int64)
+        self._changed: dict[int, Mapping[str, Value]] = {}
         self._columns: dict[str, _Column] = {}
+
+    @classmethod
+    def laid_out(cls, table: ItemTable, rows: Rows) -> "Attributes":
+        """Return the attributes of the items of a table, which lie in `rows`, int64[items]."""
+        attributes = cls()
+        attributes._laid_out, attributes._rows = table.attributes, rows
+        return attributes
 
     def put(self, row: int, attributes: Mapping[str, Value]) -> None:
         """Set the attributes of an item; none takes them away."""
-        if attributes:
-            self._items[row] = attributes
-        else:
-            self._items.pop(row, None)
+        self._changed[row] = attributes
         for name, column in self._columns.items():
             column.put(row, attributes.get(name))
 
@@ -54,10 +60,9 @@ class Attributes:
     def _column(self, name: str) -> "_Column":
         column = self._columns.get(name)
         if column is None:
-            column = self._columns[name] = _Column()
-            for row, attributes in self._items.items():
-                if name in attributes:
-                    column.put(row, attributes[name])
+            column = self._columns[name] = _Column.laid_out(self._laid_out.get(name, NO_ATTRIBUTE), self._rows)
+            for row, attributes in self._changed.items():
+                column.put(row, attributes.get(name))
         return column
 
 
@@ -69,15 +74,25 @@ class _Column:
         self._codes = np.zeros(0, dtype=np.int32)
         self._numbers = np.zeros(0, dtype=np.float64)
 
+    @classmethod
+    def laid_out(cls, attribute: Attribute, rows: Rows) -> "_Column":
+        column = cls()
+        values = attribute.distinct()
+        column._known = {value_key(value): code for code, value in enumerate(values)}
+        column._grow(int(rows.max(initial=-1)) + 1)
+        there = rows[attribute.items]
+        column._codes[there] = attribute.codes
+        column._numbers[there] = np.array([_number(value) for value in values], dtype=np.float64)[attribute.codes]
+        return column
+
     def put(self, row: int, value: Value | None) -> None:
         self._grow(row + 1)
-        self._codes[row] = NONE if value is None else self._known.setdefault(_key(value), len(self._known))
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        self._numbers[row] = value if is_number else np.nan
+        self._codes[row] = NONE if value is None else self._known.setdefault(value_key(value), len(self._known))
+        self._numbers[row] = _number(value)
 
     def code(self, value: Value) -> int:
         """Return the code of a value; one that no item has ever had gets a code that no item has."""
-        return self._known.get(_key(value), NONE - 1)
+        return self._known.get(value_key(value), NONE - 1)
 
     def codes(self, size: int) -> NDArray[np.int32]:
         self._grow(size)
@@ -94,6 +109,5 @@ class _Column:
             self._numbers = np.pad(self._numbers, (0, room), constant_values=np.nan)
 
 
-def _key(value: Value) -> tuple[type, Value]:
-    # As dictionary keys true and 1 are one.
-    return (bool, value) if isinstance(value, bool) else (str, value) if isinstance(value, str) else (float, value)
+def _number(value: Value | None) -> float:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else np.nan

@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 _WARM_ROWS = 200
 _TRY_AGAIN_S = 30.0
+_LOOK_S = 0.5
 
 
 class ModelUnfit(FlywheelError):
@@ -38,41 +39,54 @@ class ChampionWatch:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._failed: tuple[str, float] | None = None
-        self._thread = threading.Thread(target=self._run, name="champion", daemon=True)
+        self._thread: threading.Thread | None = None
         self.looked = threading.Event()
 
-    def start(self) -> None:
-        """Begin to look; `looked` is set after the first look, when its model answers."""
+    def start(self, catalogue: threading.Event) -> None:
+        """Begin to look; `looked` is set after the first look, when its model answers.
+
+        The first model is loaded beside the reading of the catalogue, and laid out once `catalogue` is set.
+        """
+        self._thread = threading.Thread(target=self._run, args=(catalogue,), name="champion", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop looking; returns when a model that is being loaded is in place."""
         self._stop.set()
         self._wake.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
     def announced(self) -> None:
         """Look now."""
         self._wake.set()
 
-    def _run(self) -> None:
+    def _run(self, catalogue: threading.Event) -> None:
+        first = self._new_champion()
+        while not catalogue.wait(_LOOK_S):
+            if self._stop.is_set():
+                return
+        self._put(first)
+        self.looked.set()
         while not self._stop.is_set():
-            self._wake.clear()
-            try:
-                self._look()
-            except OSError as error:
-                _log.error("the model registry cannot be read: %s", error)
-            self.looked.set()
             self._wake.wait(self._poll_s)
+            self._wake.clear()
+            scorer = None if self._stop.is_set() else self._new_champion()
+            if scorer is not None:
+                self._put(scorer)
 
-    def _look(self) -> None:
-        champion = self._registry.champion()
+    def _new_champion(self) -> Scorer | None:
+        """Return the champion, warmed, unless it answers already or cannot be had."""
+        try:
+            champion = self._registry.champion()
+        except OSError as error:
+            _log.error("the model registry cannot be read: %s", error)
+            return None
         if champion is None or champion.model_version == self._engine.model_version:
-            return
+            return None
         version = champion.model_version
         if self._failed is not None and self._failed[0] == version and time.monotonic() < self._failed[1]:
-            return
+            return None
         try:
             scorer = Scorer.load(self._cache.pull(version))
             warm(scorer)
@@ -80,10 +94,14 @@ class ChampionWatch:
             self._failed = (version, time.monotonic() + _TRY_AGAIN_S)
             self._cache.drop(version)
             _log.error("model %r is not served, %r goes on: %s", version, self._engine.model_version, error)
-            return
+            return None
+        return scorer
+
+    def _put(self, scorer: Scorer | None) -> None:
         self._engine.swap(scorer)
-        self._cache.keep_only(version)
-        _log.warning("model %r answers from now on", version)
+        if scorer is not None:
+            self._cache.keep_only(scorer.version)
+            _log.warning("model %r answers from now on", scorer.version)
 
 
 def warm(scorer: Scorer) -> None:

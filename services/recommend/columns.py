@@ -1,6 +1,5 @@
 """What the filters ask of items, as columns in process memory: a request reads no item from any store."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.recommend.attributes import Attributes
+from services.recommend.categories import Categories
+from services.recommend.item_table import FOREVER, ItemTable, end_of, tie_of
 from services.recommend.surfaces import Predicate
 from streaming.events import ItemUpserted
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-_FOREVER = np.iinfo(np.int64).max
 _GROWTH = 1_024
 
 
@@ -43,11 +43,22 @@ class Columns:
         self._starts = np.zeros(0, dtype=np.int64)
         self._ends = np.zeros(0, dtype=np.int64)
         self._ties = np.zeros(0, dtype=np.int64)
-        self._categories: dict[int, Sequence[str]] = {}
-        self._members: dict[str, set[int]] = {}
-        self._member_rows: dict[str, Rows] = {}
+        self._categories = Categories()
         self.attributes = Attributes()
         self._now: _Eligible | None = None
+
+    @classmethod
+    def laid_out(cls, table: ItemTable, rows: Rows) -> "Columns":
+        """Return the items of a table in `rows`, int64[items], of which no two are equal."""
+        columns = cls()
+        columns._grow(int(rows.max(initial=-1)) + 1)
+        columns._shown[rows] = table.shown
+        columns._starts[rows] = table.starts
+        columns._ends[rows] = table.ends
+        columns._ties[rows] = table.ties
+        columns._categories = Categories.laid_out(table, rows)
+        columns.attributes = Attributes.laid_out(table, rows)
+        return columns
 
     @property
     def size(self) -> int:
@@ -58,11 +69,11 @@ class Columns:
         """Set an item as it is from now on."""
         self._grow(row + 1)
         self._shown[row] = not item.hidden
-        self._ties[row] = zlib.crc32(item.item_id.encode())
+        self._ties[row] = tie_of(item)
         self._starts[row] = item.available_from or 0
-        self._ends[row] = _FOREVER if item.available_until is None else item.available_until
+        self._ends[row] = end_of(item)
         self._changed(row)
-        self._categorise(row, item.categories)
+        self._categories.put(row, item.categories)
         self.attributes.put(row, item.attributes)
 
     def remove(self, row: int) -> None:
@@ -70,7 +81,7 @@ class Columns:
         if row < self._size:
             self._shown[row] = False
             self._changed(row)
-            self._categorise(row, ())
+            self._categories.put(row, ())
             self.attributes.put(row, {})
 
     def eligible(self, as_of: int) -> Mask:
@@ -93,14 +104,7 @@ class Columns:
 
     def in_any(self, categories: Sequence[str]) -> Rows:
         """Return the rows of the items in at least one of `categories`, ascending; not to be changed."""
-        found = [self._rows_of(category) for category in dict.fromkeys(categories) if category in self._members]
-        if len(found) == 1:
-            return found[0]
-        # Sorting is several times faster than np.unique, which hashes.
-        rows: Rows = np.sort(np.concatenate((*found, np.zeros(0, dtype=np.int64))))
-        first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
-        distinct: Rows = rows[first]
-        return distinct
+        return self._categories.in_any(categories)
 
     def matching(self, predicate: Predicate) -> Mask:
         """Return for every row whether its item's attribute satisfies a predicate."""
@@ -108,40 +112,20 @@ class Columns:
 
     def categories(self, row: int) -> Sequence[str]:
         """Return the categories of the item in `row`."""
-        return self._categories.get(row, ())
+        return self._categories.of(row)
 
     def _eligible(self, as_of: int) -> _Eligible:
         bounds = np.concatenate((self._starts, self._ends))
         passed = bounds <= as_of
         return _Eligible(
             mask=self._shown & (self._starts <= as_of) & (as_of < self._ends),
-            since=int(bounds[passed].max(initial=-_FOREVER)),
-            until=int(bounds[~passed].min(initial=_FOREVER)),
+            since=int(bounds[passed].max(initial=-FOREVER)),
+            until=int(bounds[~passed].min(initial=FOREVER)),
         )
 
     def _changed(self, row: int) -> None:
         if self._now is not None:
             self._now.put(row, bool(self._shown[row]), int(self._starts[row]), int(self._ends[row]))
-
-    def _rows_of(self, category: str) -> Rows:
-        rows = self._member_rows.get(category)
-        if rows is None:
-            members = self._members[category]
-            rows = np.sort(np.fromiter(members, dtype=np.int64, count=len(members)))
-            self._member_rows[category] = rows
-        return rows
-
-    def _categorise(self, row: int, categories: Sequence[str]) -> None:
-        for category in self._categories.pop(row, ()):
-            self._members[category].discard(row)
-            self._member_rows.pop(category, None)
-            if not self._members[category]:
-                del self._members[category]
-        for category in dict.fromkeys(categories):
-            self._members.setdefault(category, set()).add(row)
-            self._member_rows.pop(category, None)
-        if categories:
-            self._categories[row] = tuple(dict.fromkeys(categories))
 
     def _grow(self, size: int) -> None:
         if size > len(self._shown):

@@ -5,31 +5,30 @@ free for input and output.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TypeVar
 
-from features.popularity import PopularityWindow
+import numpy as np
+
+from features.popularity import DayCounts, PopularityWindow
 from models.scorer import Scorer
-from services.recommend.catalogue import Catalogue
+from models.vocabulary import ItemRow
+from services.recommend.catalogue import Catalogue, Changes, Held
+from services.recommend.followed import Followed, Offsets, Uses, event_key
+from services.recommend.item_table import ItemTable
 from services.recommend.live import Live
+from services.recommend.ragged import joined_texts, texts_of
 from streaming.consumer import Received
-from streaming.events import Interaction, ItemUpserted
+from streaming.events import Interaction
 from streaming.ids import ItemId
 
 T = TypeVar("T")
 
 _CHUNK = 500  # records applied at once, so that requests get their turn between
 _LATELY = 50_000  # interactions whose ids are remembered
-
-
-@dataclass(frozen=True)
-class Offsets:
-    """Up to where the catalogue and the popularity follow their topics: the next offset of each partition."""
-
-    catalogue: dict[str, int]
-    interactions: dict[str, int]
 
 
 class Engine:
@@ -39,8 +38,11 @@ class Engine:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._catalogue = Catalogue()
         self._live = Live.build(None, (), PopularityWindow())
+        self.laid_out = threading.Event()
+        self.laid_out.set()
+        self._folding = threading.Lock()
         self._previous_version: str | None = None
-        self._lately: dict[str, None] = {}  # ids of the newest interactions, oldest first
+        self._lately: dict[int, None] = {}  # keys of the newest interactions, oldest first
         self._interaction_offsets: dict[str, int] = {}
 
     @property
@@ -67,6 +69,10 @@ class Engine:
         """Run a function on the live state in the compute thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(self._live))
 
+    def gather(self) -> None:
+        """Until the next `swap`, which sets `laid_out`, only keep items: they are laid out once, all together."""
+        self.laid_out.clear()
+
     def apply_items(self, records: Sequence[Received]) -> None:
         """Apply records of the items topic; called by the thread that reads it."""
         self._in_chunks(records, self._apply_items)
@@ -79,11 +85,32 @@ class Engine:
         """Start the popularity anew, before the interactions are read from their beginning again."""
         self._thread.submit(self._forget_interactions).result()
 
-    def swap(self, scorer: Scorer) -> None:
-        """Put another model in place: laid out beside the old one in the calling thread, then exchanged in one step."""
-        items = self._thread.submit(self._catalogue.snapshot).result()
-        laid_out = Live.build(scorer, items.values(), PopularityWindow())
-        self._thread.submit(self._exchange, laid_out, items).result()
+    def swap(self, scorer: Scorer | None) -> None:
+        """Put another model, or none, in place.
+
+        It is laid out beside the old one in the calling thread, then exchanged in one step.
+        """
+        with self._folding:
+            held: Held = self._thread.submit(self._catalogue.held).result()
+            table = held.folded()
+            laid_out = Live.laid_out(scorer, table, PopularityWindow())
+            self._thread.submit(self._exchange, laid_out, held, table).result()
+
+    def restore_items(self, followed: Followed) -> None:
+        """Go on from a catalogue that was kept; called before any record of the items is applied, after `gather`."""
+        self._thread.submit(self._catalogue.restore, followed.table, followed.offsets.catalogue).result()
+
+    def restore_interactions(self, followed: Followed) -> None:
+        """Go on from uses that were kept, once the catalogue is laid out and before any interaction is applied."""
+        self._thread.submit(self._restore_interactions, followed).result()
+
+    def keep(self, write: Callable[[Followed], ItemTable | None]) -> None:
+        """Have `write` keep what following the log has come to; the catalogue then rests on the table it returns."""
+        with self._folding:
+            held, live, uses, offsets = self._thread.submit(self._now).result()
+            table = write(Followed(held.folded(), _by_id(live, *uses), offsets))
+            if table is not None:
+                self._thread.submit(self._catalogue.fold, held, table).result()
 
     def stop(self) -> None:
         """End the thread after what it is doing."""
@@ -96,10 +123,8 @@ class Engine:
     def _apply_items(self, records: Sequence[Received]) -> None:
         for record in records:
             change = self._catalogue.apply(record)
-            if isinstance(change, ItemUpserted):
-                self._live.put(change)
-            elif change is not None:
-                self._live.remove(change)
+            if change is not None and self.laid_out.is_set():
+                self._live.change(change)
 
     def _apply_interactions(self, records: Sequence[Received]) -> None:
         self._interaction_offsets |= {str(record.partition): record.offset + 1 for record in records}
@@ -111,24 +136,46 @@ class Engine:
 
     def _is_first(self, event_id: str) -> bool:
         """Whether an event was not applied lately: what a client sends again counts once."""
-        if event_id in self._lately:
+        key = event_key(event_id)
+        if key in self._lately:
             return False
-        self._lately[event_id] = None
+        self._lately[key] = None
         if len(self._lately) > _LATELY:
             del self._lately[next(iter(self._lately))]
         return True
+
+    def _now(self) -> tuple[Held, Live, tuple[DayCounts, list[int]], Offsets]:
+        return self._catalogue.held(), self._live, (self._live.popularity.by_day(), list(self._lately)), self.offsets
+
+    def _restore_interactions(self, followed: Followed) -> None:
+        uses, live = followed.uses, self._live
+        rows = np.array([_row(live, text) for text in texts_of(uses.item_ids)], dtype=np.int64)
+        rows = rows[uses.counts.rows]
+        known = rows >= 0
+        live.popularity.add(DayCounts(rows[known], uses.counts.days[known], uses.counts.counts[known]))
+        self._lately = dict.fromkeys(uses.lately.tolist())
+        self._interaction_offsets = dict(followed.offsets.interactions)
 
     def _forget_interactions(self) -> None:
         self._lately.clear()
         self._interaction_offsets.clear()
         self._live = self._live.with_popularity(PopularityWindow())
 
-    def _exchange(self, laid_out: Live, built: Mapping[ItemId, ItemUpserted]) -> None:
-        now = self._catalogue.snapshot()
-        for item_id, item in now.items():
-            if built.get(item_id) is not item:
-                laid_out.put(item)
-        for item_id in built.keys() - now.keys():
-            laid_out.remove(item_id)
+    def _exchange(self, laid_out: Live, held: Held, table: ItemTable) -> None:
+        since: Changes = self._catalogue.fold(held, table)
+        for item_id, item in since.items():
+            laid_out.change(item_id if item is None else item)
         self._previous_version = self._live.model_version
-        self._live = laid_out.with_popularity_of(self._live, now)
+        self._live = laid_out.with_popularity_of(self._live)
+        self.laid_out.set()
+
+
+def _row(live: Live, item_id: str) -> int:
+    row = live.rows.row(ItemId(item_id))
+    return -1 if row is None else row
+
+
+def _by_id(live: Live, counts: DayCounts, lately: Sequence[int]) -> Uses:
+    used, places = np.unique(counts.rows, return_inverse=True)
+    item_ids = joined_texts(live.rows.item_id(ItemRow(row)) for row in used.tolist())
+    return Uses(item_ids, replace(counts, rows=places.astype(np.int32)), np.array(lately, dtype=np.uint64))

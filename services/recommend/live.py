@@ -15,6 +15,7 @@ from models.content import ItemContent
 from models.scorer import Scorer
 from models.vocabulary import ItemRow
 from services.recommend.columns import Columns
+from services.recommend.item_table import ItemTable
 from services.recommend.unproven import Unproven
 from streaming.events import PROBE_SURFACE, Interaction, ItemUpserted
 from streaming.ids import ItemId
@@ -70,12 +71,23 @@ class Live:
 
     @classmethod
     def build(cls, scorer: Scorer | None, items: Iterable[ItemUpserted], popularity: PopularityWindow) -> "Live":
-        """Lay the catalogue out in the rows of `scorer`, in rows of its own without one."""
-        rows: RowSpace = PlainRows() if scorer is None else scorer
-        live = cls(scorer, rows, Columns(), popularity, Unproven())
-        for item in items:
-            live.put(item)
-        return live
+        """Lay items out in the rows of `scorer`, in rows of their own without one; of one id the last item holds."""
+        newest = {item.item_id: item for item in items}
+        return cls.laid_out(scorer, ItemTable.of(newest.values()), popularity)
+
+    @classmethod
+    def laid_out(cls, scorer: Scorer | None, table: ItemTable, popularity: PopularityWindow) -> "Live":
+        """Lay a table of items out; only the records of items that the model does not know are read."""
+        space: RowSpace = PlainRows() if scorer is None else scorer
+        rows, unproven = np.zeros(len(table), dtype=np.int64), Unproven()
+        for place, item_id in enumerate(table.ids()):
+            row = space.row(item_id)
+            if row is None:
+                row = space.add_item(content_of(table.item(place)))
+                if scorer is not None:
+                    unproven.put(row, item_id, int(table.happened_at[place]))
+            rows[place] = row
+        return cls(scorer, space, Columns.laid_out(table, rows), popularity, unproven)
 
     @property
     def model_version(self) -> str | None:
@@ -87,10 +99,17 @@ class Live:
         """The rows of items that the model was not trained on, newest record last."""
         return self.unproven.rows
 
+    def change(self, change: ItemUpserted | ItemId) -> None:
+        """Set an item as it is from now on, or take the one of an id out."""
+        if isinstance(change, ItemUpserted):
+            self.put(change)
+        else:
+            self.remove(change)
+
     def put(self, item: ItemUpserted) -> None:
         """Set an item as it is from now on; an item that the model does not know gets a row by its content."""
         known = self.rows.row(ItemId(item.item_id))
-        row = self.rows.add_item(_content(item))
+        row = self.rows.add_item(content_of(item))
         self.columns.put(row, item)
         if self.scorer is not None and (known is None or row in self.unproven):
             self.unproven.put(row, ItemId(item.item_id), item.happened_at)
@@ -123,19 +142,21 @@ class Live:
         """Return the same with another popularity, which is in the same rows."""
         return replace(self, popularity=popularity)
 
-    def with_popularity_of(self, other: "Live", item_ids: Iterable[ItemId]) -> "Live":
-        """Return the same with the popularity that `item_ids` have in `other`, whose rows are others."""
-        table = np.full(other.columns.size, -1, dtype=np.int64)
-        for item_id in item_ids:
-            theirs, ours = other.rows.row(item_id), self.rows.row(item_id)
-            if theirs is not None and ours is not None:
-                table[theirs] = ours
-        return replace(self, popularity=other.popularity.remapped(table, self.columns.size))
+    def with_popularity_of(self, other: "Live") -> "Live":
+        """Return the same with the popularity that the items have in `other`, whose rows are others."""
+        used = other.popularity.used_rows()
+        table = np.full(other.popularity.size, -1, dtype=np.int64)
+        for theirs in used.tolist():
+            ours = self.rows.row(other.rows.item_id(ItemRow(theirs)))
+            table[theirs] = -1 if ours is None else ours
+        size = max(self.columns.size, int(table.max(initial=-1)) + 1)
+        return replace(self, popularity=other.popularity.remapped(table, size))
 
     def forked(self) -> "Live":
         """Return a copy whose popularity can be added to without changing this one."""
         return replace(self, popularity=self.popularity.copy())
 
 
-def _content(item: ItemUpserted) -> ItemContent:
+def content_of(item: ItemUpserted) -> ItemContent:
+    """Return what a model reads of an item."""
     return ItemContent(ItemId(item.item_id), item.title, item.categories, item.attributes, item.text)

@@ -16,8 +16,9 @@ from services.metrics import RecommendMetrics
 from services.recommend.arrangement import Frame, arrange, pinned
 from services.recommend.candidates import Need, gather, usage
 from services.recommend.contest import Policy
-from services.recommend.engine import Engine, Offsets
+from services.recommend.engine import Engine
 from services.recommend.filters import may_show, met, without_tired
+from services.recommend.followed import Offsets
 from services.recommend.impressions import Impressions
 from services.recommend.live import Live
 from services.recommend.state import NO_HISTORY, State, UserStates

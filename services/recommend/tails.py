@@ -1,17 +1,20 @@
-"""Following the log: threads that read topics from their beginning, then as they grow, into the engine."""
+"""Following the log: threads that read topics from a snapshot or their beginning on, as they grow, into the engine."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kafka.errors import KafkaError
 
 from services.metrics import RecommendMetrics
 from services.recommend.engine import Engine
+from services.recommend.followed import Followed
+from services.recommend.snapshots import Snapshots
 from streaming.config import KafkaSettings
 from streaming.consumer import Received, tail
 from streaming.errors import BrokerUnavailable
+from streaming.topic_state import topic_states
 from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -29,12 +32,16 @@ class Tails:
         engine: Engine,
         metrics: RecommendMetrics,
         announced: Callable[[], None],
+        snapshots: Snapshots,
     ) -> None:
         self._kafka = kafka
         self._topics = topics
         self._engine = engine
         self._metrics = metrics
         self._announced = announced
+        self._snapshots = snapshots
+        self._restored: Followed | None = None
+        self._topic_ids: Mapping[str, str] = {}
         self._stop = threading.Event()
         self.catalogue_caught_up = threading.Event()
         self.popularity_caught_up = threading.Event()
@@ -64,20 +71,44 @@ class Tails:
         for thread in self._threads:
             thread.join()
 
+    def keep_snapshot(self) -> None:
+        """Have a snapshot kept of what was followed so far, where it is known which topics that was."""
+        if self._topic_ids:
+            self._engine.keep(lambda followed: self._snapshots.write(followed, self._topic_ids))
+
     def _follow_items(self) -> None:
-        self._follow(self._topics.items, self._engine.apply_items, self.catalogue_caught_up)
+        self._follow(self._topics.items, self._engine.apply_items, self.catalogue_caught_up, self._begin_items)
 
     def _follow_interactions(self) -> None:
         # An interaction counts for the row of its item, so the catalogue comes first.
-        while not self.catalogue_caught_up.wait(_RETRY_S):
+        while not self._engine.laid_out.wait(_RETRY_S):
             if self._stop.is_set():
                 return
         self._follow(
             self._topics.interactions,
             self._engine.apply_interactions,
             self.popularity_caught_up,
-            self._engine.forget_interactions,
+            self._begin_interactions,
         )
+
+    def _begin_items(self) -> Mapping[str, int]:
+        if self.catalogue_caught_up.is_set():
+            return {}
+        states = topic_states(self._kafka, self._snapshots.topics)
+        self._topic_ids = {name: state.topic_id for name, state in states.items() if state.topic_id is not None}
+        self._restored = self._snapshots.newest(states)
+        if self._restored is None:
+            return {}
+        self._engine.restore_items(self._restored)
+        return self._restored.offsets.catalogue
+
+    def _begin_interactions(self) -> Mapping[str, int]:
+        restored, self._restored = self._restored, None
+        if restored is None:
+            self._engine.forget_interactions()
+            return {}
+        self._engine.restore_interactions(restored)
+        return restored.offsets.interactions
 
     def _follow_models(self) -> None:
         self._follow(self._topics.models, lambda _: self._announced(), self._models_caught_up)
@@ -87,7 +118,7 @@ class Tails:
         topic: str,
         apply: Callable[[list[Received]], None],
         caught_up: threading.Event,
-        restart: Callable[[], None] = lambda: None,
+        begin: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         def handle(records: list[Received]) -> None:
             apply(records)
@@ -96,8 +127,8 @@ class Tails:
 
         while not self._stop.is_set():
             try:
-                restart()
-                tail(self._kafka, [topic], handle, self._stop, caught_up)
+                start = {int(partition): offset for partition, offset in begin().items()}
+                tail(self._kafka, [topic], handle, self._stop, caught_up, start)
             except (BrokerUnavailable, KafkaError) as error:
                 _log.warning("reading %s again from its beginning in %s s: %s", topic, _RETRY_S, error)
                 self._stop.wait(_RETRY_S)

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import logging
+import threading
 from collections.abc import Callable
 
 from features.online import OnlineReader
@@ -11,28 +13,41 @@ from services.recommend.engine import Engine
 from services.recommend.impressions import ImpressionLog
 from services.recommend.tails import Tails
 
+_log = logging.getLogger(__name__)
+
 _STOP_TIMEOUT_S = 5.0
 _LOOK_S = 0.05
 
 
 class Upkeep:
-    """The threads beside the event loop: the log's tails, the champion's watch and the impressions' sender."""
+    """The threads beside the event loop: the log's tails, the champion's watch, snapshots, the impressions' sender."""
 
     def __init__(
-        self, engine: Engine, tails: Tails, champion: ChampionWatch, impressions: ImpressionLog, reader: OnlineReader
+        self,
+        engine: Engine,
+        tails: Tails,
+        champion: ChampionWatch,
+        impressions: ImpressionLog,
+        reader: OnlineReader,
+        snapshot_s: float,
     ) -> None:
         self._engine = engine
         self._tails = tails
         self._champion = champion
         self._impressions = impressions
         self._reader = reader
+        self._snapshot_s = snapshot_s
+        self._stop = threading.Event()
+        self._keeping = threading.Thread(target=self._keep_snapshots, name="snapshots", daemon=True)
         self._settling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the threads."""
+        self._engine.gather()
         self._tails.start()
-        self._champion.start()
+        self._champion.start(self._tails.catalogue_caught_up)
         self._impressions.start()
+        self._keeping.start()
         self._settling = asyncio.create_task(self._settle_heap())
 
     async def stop(self) -> None:
@@ -48,7 +63,7 @@ class Upkeep:
         A store that is down is no reason not to answer: sessions and popularity go on.
         """
         return {
-            "catalogue": self._tails.catalogue_caught_up.is_set(),
+            "catalogue": self._engine.laid_out.is_set(),
             "popularity": self._tails.popularity_caught_up.is_set(),
             "following": self._tails.alive,
             "model": self._champion.looked.is_set(),
@@ -60,9 +75,24 @@ class Upkeep:
         metrics.model(self._engine.model_version, None if until is None else (now_ms() - until) / 1000)
         impressions.waiting(self._impressions.waiting)
 
+    def _keep_snapshots(self) -> None:
+        """Keep a snapshot once the state is complete, then every so often."""
+        while not all(self.checks().values()):
+            if self._stop.wait(_LOOK_S):
+                return
+        while True:
+            try:
+                self._tails.keep_snapshot()
+            except OSError as error:
+                _log.warning("no snapshot of the catalogue was kept: %s", error)
+            if self._stop.wait(self._snapshot_s):
+                return
+
     def _stop_threads(self) -> None:
+        self._stop.set()
         self._champion.stop()
         self._tails.stop()
+        self._keeping.join()
         self._engine.stop()
         self._impressions.stop(_STOP_TIMEOUT_S)
 

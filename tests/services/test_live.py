@@ -151,15 +151,15 @@ def test_what_changes_while_a_model_is_laid_out_is_not_lost(
     engine: Engine, artifact: tuple[Path, str], world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.apply_items(records(*world.items))
-    build = Live.build
+    lay_out = Live.laid_out
 
-    def build_slowly(*arguments: Any) -> Live:
-        laid_out = build(*arguments)
+    def lay_out_slowly(*arguments: Any) -> Live:
+        laid_out = lay_out(*arguments)
         gone = ItemRemoved(event_id="r", happened_at=NOW, item_id="i1", **ENVELOPE)
         engine.apply_items(records(upserted("late", categories=["novelty"]), upserted("i0", hidden=True), gone))
         return laid_out
 
-    monkeypatch.setattr(Live, "build", build_slowly)
+    monkeypatch.setattr(Live, "laid_out", lay_out_slowly)
     engine.swap(Scorer.load(artifact[0]))
     assert shown(engine, categories=["novelty"]) == ["late"]
     assert {"i0", "i1"}.isdisjoint(shown(engine, n=100))
