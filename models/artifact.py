@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.seal import read_seal, seal_of, write_seal
 from models.spec import FORMAT_VERSION, ModelSpec
 from streaming.errors import FlywheelError
 from streaming.ids import ItemId
@@ -46,8 +47,12 @@ class Artifact:
     item_ids: list[ItemId]
 
     @classmethod
-    def open(cls, directory: Path) -> "Artifact":
-        """Check every file against the manifest and read the spec; raises CorruptArtifact with the file at fault."""
+    def open(cls, directory: Path, seal: Path | None = None) -> "Artifact":
+        """Check every file against the manifest and read the spec; raises CorruptArtifact with the file at fault.
+
+        With the path of a `seal` the files are read whole only unless it proves that just these were verified before;
+        it is written once they were.
+        """
         manifest = _read(directory / MANIFEST, Manifest)
         if manifest.format_version != FORMAT_VERSION:
             raise CorruptArtifact(
@@ -57,9 +62,11 @@ class Artifact:
         present = {path.name for path in directory.iterdir() if path.name != MANIFEST}
         for name in sorted(present ^ manifest.files.keys()):
             raise CorruptArtifact(f"model file {name!r} is {'not in the manifest' if name in present else 'missing'}")
-        for name, digest in manifest.files.items():
-            if _sha256(directory / name) != digest:
-                raise CorruptArtifact(f"model file {name!r} is damaged: its SHA-256 differs from the manifest's")
+        before = seal_of(directory, MANIFEST)
+        if seal is None or read_seal(seal) != before:
+            _verify(directory, manifest)
+            if seal is not None:
+                write_seal(seal, before)
         item_ids = _read(directory / ITEMS, list[ItemId])
         return cls(directory, manifest.version, _read(directory / SPEC, ModelSpec), item_ids)
 
@@ -118,6 +125,12 @@ def write_artifact(directory: Path, parts: Parts) -> str:
     version = f"{until:%Y%m%dt%H%M%S}-{content[:12]}"
     (directory / MANIFEST).write_bytes(_pretty(Manifest(FORMAT_VERSION, version, sums)))
     return version
+
+
+def _verify(directory: Path, manifest: Manifest) -> None:
+    for name, digest in manifest.files.items():
+        if _sha256(directory / name) != digest:
+            raise CorruptArtifact(f"model file {name!r} is damaged: its SHA-256 differs from the manifest's")
 
 
 def _mapped(path: Path, dtype: np.dtype[Scalar]) -> NDArray[Scalar]:

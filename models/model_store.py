@@ -21,7 +21,7 @@ from streaming.namespace import Namespace
 
 _log = logging.getLogger(__name__)
 
-_ARTIFACT = "artifact"
+_ARTIFACT, _SEAL = "artifact", "verified.json"
 
 
 class ModelCache:
@@ -53,6 +53,11 @@ class ModelCache:
                     _log.info("another process has fetched model %r meanwhile", version)
                     return found
         return self._folder(version)
+
+    def open(self, version: str) -> Artifact:
+        """Return an artifact, fetched once and verified once; raises what `pull` raises."""
+        folder = self.pull(version)
+        return Artifact.open(folder, folder.with_name(_SEAL))
 
     def drop(self, version: str) -> None:
         """Remove an artifact from this machine, if it is there."""

@@ -95,7 +95,11 @@ class Scorer:
     @classmethod
     def load(cls, directory: Path) -> "Scorer":
         """Load an artifact; raises CorruptArtifact when it is damaged or does not fit this code."""
-        artifact = Artifact.open(directory)
+        return cls.of(Artifact.open(directory))
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> "Scorer":
+        """Load an artifact that was opened; raises CorruptArtifact when it does not fit this code."""
         expected = feature_names(artifact.spec.content)
         if artifact.spec.ranking.features != expected:
             raise CorruptArtifact(f"model {artifact.version} has other ranker inputs than this code: train it again")

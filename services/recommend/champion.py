@@ -88,7 +88,7 @@ class ChampionWatch:
         if self._failed is not None and self._failed[0] == version and time.monotonic() < self._failed[1]:
             return None
         try:
-            scorer = Scorer.load(self._cache.pull(version))
+            scorer = Scorer.of(self._cache.open(version))
             warm(scorer)
         except (FlywheelError, OSError) as error:
             self._failed = (version, time.monotonic() + _TRY_AGAIN_S)

@@ -94,7 +94,11 @@ class Tails:
     def _begin_items(self) -> Mapping[str, int]:
         if self.catalogue_caught_up.is_set():
             return {}
-        states = topic_states(self._kafka, self._snapshots.topics)
+        try:
+            states = topic_states(self._kafka, self._snapshots.topics)
+        except KafkaError as error:  # what the topics are may be kept from us
+            _log.warning("the catalogue is read from the log, without snapshots: %s", error)
+            return {}
         self._topic_ids = {name: state.topic_id for name, state in states.items() if state.topic_id is not None}
         self._restored = self._snapshots.newest(states)
         if self._restored is None:

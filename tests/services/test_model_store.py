@@ -1,11 +1,13 @@
 """The local cache of models in BentoML's store."""
 
+import os
 from pathlib import Path
 
 import bentoml
 import pytest
 from bentoml.exceptions import NotFound
 
+from models import artifact as artifact_module
 from models.artifact import CorruptArtifact
 from models.model_store import ModelCache
 from models.registry import Registry, UnknownModel
@@ -67,3 +69,47 @@ def test_dropped_models_are_gone_and_unknown_ones_are_named(
     cache.drop(version)
     with pytest.raises(UnknownModel, match="'m9'"):
         cache.pull("m9")
+
+
+def test_a_model_is_read_whole_once_and_again_after_any_write(
+    registry: Registry, artifact: tuple[Path, str], namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, (_, version) = ModelCache(registry, namespace), artifact
+    folder = cache.pull(version)
+    summed: list[str] = []
+    sum_of = artifact_module._sha256
+    monkeypatch.setattr(artifact_module, "_sha256", lambda path: summed.append(path.name) or sum_of(path))
+    everything = {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert cache.open(version).version == version
+    assert set(summed) == everything
+    summed.clear()
+    assert cache.open(version).version == version
+    assert summed == []
+    file = folder / "item_vectors.npy"
+    content, before = bytearray(file.read_bytes()), file.stat()
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # neither its size nor its time tells
+    with pytest.raises(CorruptArtifact, match=r"'item_vectors\.npy' is damaged"):
+        cache.open(version)
+    content[-1] ^= 1
+    file.write_bytes(content)
+    summed.clear()
+    assert cache.open(version).version == version
+    assert set(summed) == everything
+    cache.drop(version)
+
+
+@pytest.mark.parametrize("seal", [b"", b"{}", b'{"manifest":"0","files":{}}'])
+def test_a_seal_that_says_nothing_true_proves_nothing(
+    registry: Registry, artifact: tuple[Path, str], namespace: Namespace, seal: bytes
+) -> None:
+    cache, (_, version) = ModelCache(registry, namespace), artifact
+    folder = cache.pull(version)
+    cache.open(version)
+    folder.with_name("verified.json").write_bytes(seal)
+    file = folder / "ranker.onnx"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with pytest.raises(CorruptArtifact, match=r"'ranker\.onnx' is damaged"):
+        cache.open(version)
+    cache.drop(version)
