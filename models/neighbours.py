@@ -18,22 +18,41 @@ class Votes:
     rows: NDArray[np.int32]
     weights: Weights
 
-    def on(self, slots: NDArray[np.int32], count: int) -> Weights:
-        """Return the sum of votes per slot, float32[count]; `slots` holds each row's slot, from 1, or 0 for none."""
-        found = slots.take(self.rows)
-        hits = np.flatnonzero(found)  # most votes are for items outside the slots
-        return np.bincount(found[hits], self.weights[hits], minlength=count + 1)[1 : count + 1].astype(np.float32)
-
     def best(self, k: int) -> tuple[Rows, Weights]:
         """Return up to `k` rows with the largest sums, best first, ties by row; no row with a sum of 0."""
-        every = np.bincount(self.rows, self.weights)
-        voted = np.zeros(len(every), dtype=np.bool_)  # few of all rows, and flags are faster to scan than sums
-        voted[self.rows] = True
-        rows = np.flatnonzero(voted)
-        sums = every[rows].astype(np.float32)
+        if len(self.rows) == 0:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        # Sorted, so that it costs what the votes do, not what the catalogue would.
+        order = np.argsort(self.rows, kind="stable")
+        voted = self.rows[order]
+        first = np.append(0, np.flatnonzero(voted[1:] != voted[:-1]) + 1)
+        rows = voted[first].astype(np.int64)
+        sums = np.add.reduceat(self.weights[order], first, dtype=np.float64).astype(np.float32)
         order = best(sums, k)
         order = order[sums[order] > 0]
         return rows[order], sums[order]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The votes of a history for some candidates: who votes, for which, and how strongly, in the history's order.
+
+    `voters` int64[n], ascending, are places in the history, `candidates` int64[n] places among the candidates, and
+    `strengths` float32[n] the neighbour table's weights.
+    """
+
+    voters: Rows
+    candidates: Rows
+    strengths: Weights
+
+    def sums(self, weights: Weights, count: int) -> Weights:
+        """Return each candidate's votes, float32[count], when the history's first items weigh `weights`, float32[m].
+
+        What comes after them does not vote.
+        """
+        cast = slice(int(np.searchsorted(self.voters, len(weights))))
+        votes = self.strengths[cast] * weights[self.voters[cast]]
+        return np.bincount(self.candidates[cast], votes, minlength=count).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -50,3 +69,13 @@ class Neighbours:
         return Votes(
             self.rows.take(history, axis=0).ravel(), (self.weights.take(history, axis=0) * weights[:, None]).ravel()
         )
+
+    def hits(self, history: Rows, places: NDArray[np.int32]) -> Hits:
+        """Return the votes of `history`, int64[n], for candidates: `places` holds each row's, from 1, or 0 for none."""
+        known = np.flatnonzero(history < len(self.rows))
+        rows = history[known]
+        found = places.take(self.rows.take(rows, axis=0)).ravel()
+        # Most votes are for other items, so their weights are not read.
+        at = np.flatnonzero(found)
+        voters, neighbour = np.divmod(at, self.rows.shape[1])
+        return Hits(known[voters], found[at].astype(np.int64) - 1, self.weights[rows[voters], neighbour])

@@ -3,8 +3,9 @@
 Every input is finite whatever it is computed from; an unknown value is 0 and, where that matters, has a flag.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,24 @@ class UserValues:
         return cls(_number(features.get("interactions_total")), _number(features.get("mean_value")))
 
 
+class Places:
+    """Finds candidates by row. What it looks them up in is kept, so that a query costs what its candidates do."""
+
+    def __init__(self) -> None:
+        self._places = np.zeros(0, dtype=np.int32)
+
+    @contextmanager
+    def of(self, rows: Rows, size: int) -> Iterator[NDArray[np.int32]]:
+        """Give int32 [size or more]: for each row its place among the distinct `rows` from 1, or 0. Not to be kept."""
+        if size > len(self._places):
+            self._places = np.zeros(size + size // 8, dtype=np.int32)
+        self._places[rows] = np.arange(1, len(rows) + 1)
+        try:
+            yield self._places
+        finally:
+            self._places[rows] = 0
+
+
 @dataclass(frozen=True)
 class Sources:
     """What features are computed from besides the query: `content` is float32[items, spec.width].
@@ -98,6 +117,15 @@ class Sources:
     spec: ContentSpec
     content: GrowingTable[np.float32]
     neighbours: Mapping[str, Neighbours]
+    places: Places = field(default_factory=Places)
+
+
+@dataclass(frozen=True)
+class PopularityCounts:
+    """How often each row was used, int64[rows], by the days that are counted, and the sum of the longest count."""
+
+    by_days: Mapping[int, NDArray[np.int64]]
+    total: int
 
 
 @dataclass(frozen=True)
@@ -120,7 +148,7 @@ def feature_names(spec: ContentSpec) -> tuple[str, ...]:
 
 
 def dense_features(
-    sources: Sources, recent: Recent, user: UserValues, items: Shortlist, popularity: Mapping[int, NDArray[np.int64]]
+    sources: Sources, recent: Recent, user: UserValues, items: Shortlist, popularity: PopularityCounts
 ) -> Matrix:
     """Return float32[candidates, features] of one query; `popularity` holds what `popularity_counts` returns."""
     content = _Content(sources.spec, sources.content.take(items.rows), sources.content.take(recent.rows[-50:]))
@@ -142,37 +170,42 @@ def dense_features(
     return np.ascontiguousarray(dense.T)
 
 
-def popularity_counts(window: PopularityWindow, as_of: int, size: int) -> dict[int, NDArray[np.int64]]:
+def popularity_counts(window: PopularityWindow, as_of: int, size: int) -> PopularityCounts:
     """Return the counts by days that `dense_features` needs, each for rows 0 … size-1 at least; `as_of` in ms."""
     window.cover(size)
-    return {days: window.counts(as_of, days) for days in _WINDOWS}
+    by_days = {days: window.counts(as_of, days) for days in _WINDOWS}
+    return PopularityCounts(by_days, window.total(as_of, _WINDOWS[-1]))
 
 
-def _popularity(popularity: Mapping[int, NDArray[np.int64]], rows: Rows) -> list[Vector]:
-    day, week, month = (np.log(popularity[days][rows] + 0.5) for days in _WINDOWS)
-    share = np.log(popularity[30][rows] / (popularity[30].sum() + 1) + 1e-3)
+def _popularity(popularity: PopularityCounts, rows: Rows) -> list[Vector]:
+    counts = np.stack([popularity.by_days[days].take(rows) for days in _WINDOWS])
+    day, week, month = np.log(counts + 0.5)
+    share = np.log(counts[-1] / (popularity.total + 1) + 1e-3)
     return [day, week, month, share, day - week, week - month]
 
 
 def _co_visits(sources: Sources, recent: Recent, rows: Rows) -> list[Vector]:
-    slots = np.zeros(len(sources.content), dtype=np.int32)
-    slots[rows] = np.arange(1, len(rows) + 1)
-
-    def votes(table: str, last: int, decays: bool) -> Vector:
-        history = recent.rows[: -last - 1 : -1]
-        weights = 1 / np.arange(1, len(history) + 1) if decays else np.full(len(history), 1 / max(len(history), 1))
-        return sources.neighbours[table].votes(history, weights.astype(np.float32)).on(slots, len(rows))
-
-    steps = votes(STEPS, 5, decays=True)
+    newest, count = recent.newest(50), len(rows)
+    with sources.places.of(rows, len(sources.content)) as places:
+        steps, across, wide, alike = (
+            sources.neighbours[table].hits(newest[:last], places)
+            for table, last in ((STEPS, 5), (ACROSS, 5), (WIDE, 20), (ALIKE, 50))
+        )
+    fading = (1 / np.arange(1, min(len(newest), 20) + 1)).astype(np.float32)
+    near = steps.sums(fading[:5], count)
     return [
-        np.log(votes(STEPS, 1, decays=True) + 1e-2),
-        np.log(steps + 1e-2),
-        steps * 10,
-        np.log(votes(ACROSS, 5, decays=True) + 1e-2),
-        np.log(votes(WIDE, 20, decays=True) + 1e-3),
-        votes(ALIKE, 50, decays=False) * 10,
-        votes(ALIKE, 5, decays=False) * 10,
+        np.log(steps.sums(fading[:1], count) + 1e-2),
+        np.log(near + 1e-2),
+        near * 10,
+        np.log(across.sums(fading[:5], count) + 1e-2),
+        np.log(wide.sums(fading, count) + 1e-3),
+        alike.sums(_evenly(newest), count) * 10,
+        alike.sums(_evenly(newest[:5]), count) * 10,
     ]
+
+
+def _evenly(history: Rows) -> Vector:
+    return np.full(len(history), 1 / max(len(history), 1), dtype=np.float32)
 
 
 @dataclass(frozen=True)

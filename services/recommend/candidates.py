@@ -131,10 +131,11 @@ def most_used(live: Live, allowed: Allowed, as_of: int, days: int, k: int) -> Ro
 
     Of rows that were used equally often the first come first.
     """
-    rows = allowed.among(live.popularity.leaders(as_of, days).rows)
-    if len(rows) < k:  # what follows the leaders was used less often than they
-        rows = allowed.rows
-    return _ordered_by_use(rows, usage(live, rows, as_of, days), k)
+    live.popularity.cover(live.columns.size)
+    leading = allowed.among(live.popularity.most_used(as_of, days))
+    if len(leading) >= k:  # what follows the leaders was used less often than they
+        return leading[:k]
+    return _ordered_by_use(allowed.rows, usage(live, allowed.rows, as_of, days), k)
 
 
 def usage(live: Live, rows: Rows, as_of: int, days: int) -> NDArray[np.int64]:

@@ -4,7 +4,9 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from services.recommend.attributes import Attributes
@@ -16,6 +18,7 @@ Mask = NDArray[np.bool_]
 
 _FOREVER = np.iinfo(np.int64).max
 _GROWTH = 1_024
+_MASKS = 16  # kept of those that surfaces and requests ask for
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Columns:
         self._member_rows: dict[str, Rows] = {}
         self.attributes = Attributes()
         self._now: _Eligible | None = None
+        self._masks: LRUCache[bytes, Mask] = LRUCache(_MASKS)  # until an item changes
 
     @property
     def size(self) -> int:
@@ -64,6 +68,7 @@ class Columns:
         self._changed(row)
         self._categorise(row, item.categories)
         self.attributes.put(row, item.attributes)
+        self._masks.clear()
 
     def remove(self, row: int) -> None:
         """Take an item out; its row stays."""
@@ -72,6 +77,7 @@ class Columns:
             self._changed(row)
             self._categorise(row, ())
             self.attributes.put(row, {})
+            self._masks.clear()
 
     def eligible(self, as_of: int) -> Mask:
         """Return for every row whether it may be shown at `as_of`, ms; the caller may change the mask."""
@@ -102,9 +108,23 @@ class Columns:
         distinct: Rows = rows[first]
         return distinct
 
+    def within(self, categories: Sequence[str]) -> Mask:
+        """Return for every row whether its item is in at least one of `categories`; not to be written to."""
+        key = msgspec.msgpack.encode(categories)
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = np.zeros(self._size, dtype=np.bool_)
+            mask[self.in_any(categories)] = True
+            self._masks[key] = mask
+        return mask
+
     def matching(self, predicate: Predicate) -> Mask:
-        """Return for every row whether its item's attribute satisfies a predicate."""
-        return self.attributes.matching(predicate, self._size)
+        """Return for every row whether its item's attribute satisfies a predicate; not to be written to."""
+        key = msgspec.msgpack.encode(predicate)  # equal predicates may differ: true is equal to 1
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = self._masks[key] = self.attributes.matching(predicate, self._size)
+        return mask
 
     def categories(self, row: int) -> Sequence[str]:
         """Return the categories of the item in `row`."""

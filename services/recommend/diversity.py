@@ -18,14 +18,15 @@ def diversified(ranked: Rows, vectors: NDArray[np.float32], diversity: Diversity
     """
     count = len(vectors)
     directions = unit(vectors)
+    likeness = (1.0 - diversity.relevance) * (directions @ directions.T).astype(np.float64)
     relevance = diversity.relevance * (1.0 - np.arange(count) / max(count, 1))
-    nearest = np.full(count, -1.0, dtype=np.float64)  # cosine to the nearest row chosen so far
-    order = np.zeros(count, dtype=np.int64)
-    left = np.ones(count, dtype=np.bool_)
-    for place in range(count):
-        marginal = relevance - (1.0 - diversity.relevance) * nearest
-        marginal[~left] = -np.inf
-        chosen = order[place] = int(np.argmax(marginal))
-        left[chosen] = False
-        nearest = np.maximum(nearest, directions @ directions[chosen])
+    nearest = np.full(count, diversity.relevance - 1.0)  # what likeness to the nearest row chosen so far costs
+    marginal = np.empty(count)
+    order = []
+    for _ in range(count):
+        np.subtract(relevance, nearest, out=marginal)
+        chosen = int(marginal.argmax())
+        order.append(chosen)
+        relevance[chosen] = -np.inf
+        np.maximum(nearest, likeness[chosen], out=nearest)
     return np.concatenate((ranked[:count][order], ranked[count:]))

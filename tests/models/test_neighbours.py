@@ -62,12 +62,21 @@ def test_only_the_strongest_neighbours_are_kept_ties_by_row() -> None:
     assert row(steps, 0) == {1: 0.5}
 
 
-def test_votes_add_up_on_the_slots_and_leave_out_the_rest() -> None:
+def test_votes_for_one_item_add_up() -> None:
     votes = Votes(np.array([3, 1, 3, 2], dtype=np.int32), np.array([1, 2, 4, 8], dtype=np.float32))
-    slots = np.array([0, 2, 0, 1, 0], dtype=np.int32)
-    assert votes.on(slots, 3).tolist() == [5, 2, 0]
     rows, weights = votes.best(2)
     assert (rows.tolist(), weights.tolist()) == ([2, 3], [8, 5])
+
+
+def test_a_history_s_votes_for_candidates_add_up_and_those_for_others_are_left_out() -> None:
+    table = Neighbours(
+        np.array([[3, 1], [2, 3], [0, 1]], dtype=np.int32), np.array([[1, 2], [4, 8], [16, 32]], dtype=np.float32)
+    )
+    places = np.array([0, 2, 0, 1, 0], dtype=np.int32)  # the candidates are 3 and 1
+    hits = table.hits(np.array([1, 4, 0]), places)  # item 4 has no neighbours
+    assert hits.sums(np.array([1, 1, 10], dtype=np.float32), 3).tolist() == [18, 20, 0]
+    assert hits.sums(np.array([1, 1], dtype=np.float32), 3).tolist() == [8, 0, 0]  # only the first two vote
+    assert hits.sums(np.zeros(0, dtype=np.float32), 2).tolist() == [0, 0]
 
 
 def test_items_without_neighbours_have_no_vote() -> None:
