@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 
 _FOREVER = np.iinfo(np.int64).max
 _GROWTH = 1_024
-_MASKS = 16  # kept of those that surfaces and requests ask for
+_MASKS_BYTES = 8_000_000  # of the masks that are kept, of those that surfaces and requests ask for
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Columns:
         self._member_rows: dict[str, Rows] = {}
         self.attributes = Attributes()
         self._now: _Eligible | None = None
-        self._masks: LRUCache[bytes, Mask] = LRUCache(_MASKS)  # until an item changes
+        self._masks: LRUCache[bytes, Mask] = LRUCache(_MASKS_BYTES, getsizeof=len)  # until an item changes
 
     @property
     def size(self) -> int:
@@ -68,7 +68,7 @@ class Columns:
         self._changed(row)
         self._categorise(row, item.categories)
         self.attributes.put(row, item.attributes)
-        self._masks.clear()
+        self._forget_masks()
 
     def remove(self, row: int) -> None:
         """Take an item out; its row stays."""
@@ -77,7 +77,7 @@ class Columns:
             self._changed(row)
             self._categorise(row, ())
             self.attributes.put(row, {})
-            self._masks.clear()
+            self._forget_masks()
 
     def eligible(self, as_of: int) -> Mask:
         """Return for every row whether it may be shown at `as_of`, ms; the caller may change the mask."""
@@ -115,7 +115,7 @@ class Columns:
         if mask is None:
             mask = np.zeros(self._size, dtype=np.bool_)
             mask[self.in_any(categories)] = True
-            self._masks[key] = mask
+            self._keep(key, mask)
         return mask
 
     def matching(self, predicate: Predicate) -> Mask:
@@ -123,8 +123,17 @@ class Columns:
         key = msgspec.msgpack.encode(predicate)  # equal predicates may differ: true is equal to 1
         mask = self._masks.get(key)
         if mask is None:
-            mask = self._masks[key] = self.attributes.matching(predicate, self._size)
+            mask = self.attributes.matching(predicate, self._size)
+            self._keep(key, mask)
         return mask
+
+    def _forget_masks(self) -> None:
+        if self._masks:
+            self._masks.clear()
+
+    def _keep(self, key: bytes, mask: Mask) -> None:
+        if len(mask) <= self._masks.maxsize:
+            self._masks[key] = mask
 
     def categories(self, row: int) -> Sequence[str]:
         """Return the categories of the item in `row`."""

@@ -5,10 +5,11 @@ free for input and output.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from features.popularity import PopularityWindow
 from models.scorer import Scorer
@@ -39,6 +40,8 @@ class Engine:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._catalogue = Catalogue()
         self._live = Live.build(None, (), PopularityWindow())
+        self._asked: deque[tuple[Callable[[Live], Any], asyncio.Future[Any]]] = deque()
+        self._answering = False
         self._previous_version: str | None = None
         self._lately: dict[str, None] = {}  # ids of the newest interactions, oldest first
         self._interaction_offsets: dict[str, int] = {}
@@ -64,8 +67,13 @@ class Engine:
         return Offsets(self._catalogue.offsets, dict(self._interaction_offsets))
 
     async def compute(self, function: Callable[[Live], T]) -> T:
-        """Run a function on the live state in the compute thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(self._live))
+        """Run a function on the live state in the compute thread, not at all if nobody waits for it any more."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._asked.append((function, answer))
+        if not self._answering:
+            self._answering = True
+            self._thread.submit(self._answer)
+        return await answer
 
     def apply_items(self, records: Sequence[Received]) -> None:
         """Apply records of the items topic; called by the thread that reads it."""
@@ -88,6 +96,17 @@ class Engine:
     def stop(self) -> None:
         """End the thread after what it is doing."""
         self._thread.shutdown(cancel_futures=True)
+
+    def _answer(self) -> None:
+        """Answer whatever was asked until now: handing over costs much, and once for all of that is enough."""
+        for _ in range(len(self._asked)):
+            function, answer = self._asked.popleft()
+            if not answer.done():
+                _settle(answer, function, self._live)
+        self._answering = False
+        if self._asked:  # by who saw that we were still answering
+            self._answering = True
+            self._thread.submit(self._answer)
 
     def _in_chunks(self, records: Sequence[Received], apply: Callable[[Sequence[Received]], None]) -> None:
         for start in range(0, len(records), _CHUNK):
@@ -132,3 +151,21 @@ class Engine:
             laid_out.remove(item_id)
         self._previous_version = self._live.model_version
         self._live = laid_out.with_popularity_of(self._live, now)
+
+
+def _settle(answer: asyncio.Future[T], function: Callable[[Live], T], live: Live) -> None:
+    """Run a function for who waits in an event loop, which learns of what it returns or raises."""
+    try:
+        found = function(live)
+    except Exception as error:  # noqa: BLE001 - raised again where it is awaited
+        _tell(answer, answer.set_exception, error)
+    else:
+        _tell(answer, answer.set_result, found)
+
+
+def _tell(answer: asyncio.Future[Any], settle: Callable[[Any], None], outcome: object) -> None:
+    def deliver() -> None:
+        if not answer.done():
+            settle(outcome)
+
+    answer.get_loop().call_soon_threadsafe(deliver)
