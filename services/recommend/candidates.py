@@ -150,7 +150,7 @@ def usage(live: Live, rows: Rows, as_of: int, days: int) -> NDArray[np.int64]:
 
 
 def _leading(live: Live, allowed: Allowed, as_of: int, days: int, k: int) -> Rows | None:
-    """Return the `k` most used allowed rows, None when the leaders have fewer: what follows them was used less often."""
+    """Return the `k` most used allowed rows, None when the leaders have fewer: the rest was used less often."""
     live.popularity.cover(live.columns.size)
     leaders = live.popularity.most_used(as_of, days)
     for some in (leaders[: _OFTEN_ENOUGH * k], leaders):
