@@ -34,28 +34,6 @@ class Votes:
 
 
 @dataclass(frozen=True)
-class Hits:
-    """The votes of a history for some candidates: who votes, for which, and how strongly, in the history's order.
-
-    `voters` int64[n], ascending, are places in the history, `candidates` int64[n] places among the candidates, and
-    `strengths` float32[n] the neighbour table's weights.
-    """
-
-    voters: Rows
-    candidates: Rows
-    strengths: Weights
-
-    def sums(self, weights: Weights, count: int) -> Weights:
-        """Return each candidate's votes, float32[count], when the history's first items weigh `weights`, float32[m].
-
-        What comes after them does not vote.
-        """
-        cast = slice(int(np.searchsorted(self.voters, len(weights))))
-        votes = self.strengths[cast] * weights[self.voters[cast]]
-        return np.bincount(self.candidates[cast], votes, minlength=count).astype(np.float32)
-
-
-@dataclass(frozen=True)
 class Neighbours:
     """`rows` int32[items, k] and `weights` float32[items, k], strongest first; weight 0 where an item has fewer."""
 
@@ -69,13 +47,3 @@ class Neighbours:
         return Votes(
             self.rows.take(history, axis=0).ravel(), (self.weights.take(history, axis=0) * weights[:, None]).ravel()
         )
-
-    def hits(self, history: Rows, places: NDArray[np.int32]) -> Hits:
-        """Return the votes of `history`, int64[n], for candidates: `places` holds each row's, from 1, or 0 for none."""
-        known = np.flatnonzero(history < len(self.rows))
-        rows = history[known]
-        found = places.take(self.rows.take(rows, axis=0)).ravel()
-        # Most votes are for other items, so their weights are not read.
-        at = np.flatnonzero(found)
-        voters, neighbour = np.divmod(at, self.rows.shape[1])
-        return Hits(known[voters], found[at].astype(np.int64) - 1, self.weights[rows[voters], neighbour])

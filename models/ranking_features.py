@@ -3,14 +3,15 @@
 Every input is finite whatever it is computed from; an unknown value is 0 and, where that matters, has a flag.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.popularity import PopularityWindow
+from models.candidate_votes import Electorate, Places, votes_for
 from models.neighbours import Neighbours
 from models.spec import ContentSpec
 from models.tables import GrowingTable
@@ -24,6 +25,8 @@ NEIGHBOUR_TABLES = (STEPS, ACROSS, WIDE, ALIKE)
 """Transitions within 5 steps, the same between different seconds only, within 20 steps, and cosine similarity."""
 
 _WINDOWS = (1, 7, 30)  # days of popularity
+_VOTERS = ((STEPS, 5), (ACROSS, 5), (WIDE, 20), (ALIKE, 50))  # how many of the newest items vote by which table
+_MOST_VOTERS = 50
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400.0, 3_600.0, 60.0
 
 _OF_ITEM = (
@@ -89,24 +92,6 @@ class UserValues:
         return cls(_number(features.get("interactions_total")), _number(features.get("mean_value")))
 
 
-class Places:
-    """Finds candidates by row. What it looks them up in is kept, so that a query costs what its candidates do."""
-
-    def __init__(self) -> None:
-        self._places = np.zeros(0, dtype=np.int32)
-
-    @contextmanager
-    def of(self, rows: Rows, size: int) -> Iterator[NDArray[np.int32]]:
-        """Give int32 [size or more]: for each row its place among the distinct `rows` from 1, or 0. Not to be kept."""
-        if size > len(self._places):
-            self._places = np.zeros(size + size // 8, dtype=np.int32)
-        self._places[rows] = np.arange(1, len(rows) + 1)
-        try:
-            yield self._places
-        finally:
-            self._places[rows] = 0
-
-
 @dataclass(frozen=True)
 class Sources:
     """What features are computed from besides the query: `content` is float32[items, spec.width].
@@ -152,21 +137,22 @@ def dense_features(
 ) -> Matrix:
     """Return float32[candidates, features] of one query; `popularity` holds what `popularity_counts` returns."""
     content = _Content(sources.spec, sources.content.take(items.rows), sources.content.take(recent.rows[-50:]))
-    columns = [
-        *_popularity(popularity, items.rows),
-        np.log1p(items.interactions_total),
-        items.mean_value,
-        items.rows < len(sources.neighbours[STEPS].rows),
-        *_co_visits(sources, recent, items.rows),
-        *_categories(content),
-        items.sequence,
+    blocks = [
+        _popularity(popularity, items.rows),
+        np.stack((np.log1p(items.interactions_total), items.mean_value)),
+        (items.rows < len(sources.neighbours[STEPS].rows))[None],
+        _co_visits(sources, recent, items.rows),
+        _categories(content),
+        items.sequence[None],
         *_numbers(content),
-        *_query(recent, user),
+        _query(recent, user)[:, None],
     ]
     # Filled by feature, each in one piece of memory, and turned once: stacking columns takes twice as long.
-    dense = np.empty((len(columns), len(items.rows)), dtype=np.float32)
-    for values, column in zip(dense, columns, strict=True):
-        values[:] = column
+    dense = np.empty((sum(len(block) for block in blocks), len(items.rows)), dtype=np.float32)
+    start = 0
+    for block in blocks:
+        dense[start : start + len(block)] = block
+        start += len(block)
     return np.ascontiguousarray(dense.T)
 
 
@@ -177,35 +163,44 @@ def popularity_counts(window: PopularityWindow, as_of: int, size: int) -> Popula
     return PopularityCounts(by_days, window.total(as_of, _WINDOWS[-1]))
 
 
-def _popularity(popularity: PopularityCounts, rows: Rows) -> list[Vector]:
+def _popularity(popularity: PopularityCounts, rows: Rows) -> NDArray[np.float64]:
     counts = np.stack([popularity.by_days[days].take(rows) for days in _WINDOWS])
-    day, week, month = np.log(counts + 0.5)
-    share = np.log(counts[-1] / (popularity.total + 1) + 1e-3)
-    return [day, week, month, share, day - week, week - month]
+    block = np.empty((6, len(rows)))
+    np.log(counts + 0.5, out=block[:3])
+    np.log(counts[-1] / (popularity.total + 1) + 1e-3, out=block[3])
+    np.subtract(block[:2], block[1:3], out=block[4:])
+    return block
 
 
-def _co_visits(sources: Sources, recent: Recent, rows: Rows) -> list[Vector]:
-    newest, count = recent.newest(50), len(rows)
+def _co_visits(sources: Sources, recent: Recent, rows: Rows) -> Matrix:
+    newest, tables = recent.newest(_MOST_VOTERS), sources.neighbours
+    electorate = Electorate([(tables[name], newest[:last]) for name, last in _VOTERS], _vote_weights(len(newest)))
     with sources.places.of(rows, len(sources.content)) as places:
-        steps, across, wide, alike = (
-            sources.neighbours[table].hits(newest[:last], places)
-            for table, last in ((STEPS, 5), (ACROSS, 5), (WIDE, 20), (ALIKE, 50))
+        last, steps, across, wide, alike, alike_recent = votes_for(electorate, places, len(rows))
+    return np.stack(
+        (
+            np.log(last + 1e-2),
+            np.log(steps + 1e-2),
+            steps * 10,
+            np.log(across + 1e-2),
+            np.log(wide + 1e-3),
+            alike * 10,
+            alike_recent * 10,
         )
-    fading = (1 / np.arange(1, min(len(newest), 20) + 1)).astype(np.float32)
-    near = steps.sums(fading[:5], count)
-    return [
-        np.log(steps.sums(fading[:1], count) + 1e-2),
-        np.log(near + 1e-2),
-        near * 10,
-        np.log(across.sums(fading[:5], count) + 1e-2),
-        np.log(wide.sums(fading, count) + 1e-3),
-        alike.sums(_evenly(newest), count) * 10,
-        alike.sums(_evenly(newest[:5]), count) * 10,
-    ]
+    )
 
 
-def _evenly(history: Rows) -> Vector:
-    return np.full(len(history), 1 / max(len(history), 1), dtype=np.float32)
+@cache
+def _vote_weights(length: int) -> Matrix:
+    """Return what each voter of a history of this many items weighs in each kind of vote, newest first."""
+    counts = [min(last, length) for _, last in _VOTERS]
+    steps, across, wide, alike = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
+    weights = np.zeros((6, sum(counts)), dtype=np.float32)
+    for kind, voters in enumerate((steps[:1], steps, across, wide)):
+        weights[kind, voters] = 1 / np.arange(1, len(voters) + 1)
+    for kind, voters in enumerate((alike, alike[:5]), start=4):
+        weights[kind, voters] = 1 / max(len(voters), 1)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -217,18 +212,19 @@ class _Content:
     history: Matrix
 
 
-def _categories(content: _Content) -> list[Vector]:
+def _categories(content: _Content) -> Matrix:
     width = len(content.spec.categories)
-    own = content.own[:, :width]
-    return [own @ _mean(content.history[-last:, :width]) for last in (50, 5)]
+    means = np.stack([_mean(content.history[-last:, :width]) for last in (50, 5)])
+    shares: Matrix = means @ content.own[:, :width].T
+    return shares
 
 
-def _numbers(content: _Content) -> list[Vector]:
+def _numbers(content: _Content) -> list[Matrix]:
     first = len(content.spec.categories)
     places = slice(first, first + len(content.spec.numbers))
     own, history = content.own[:, places], content.history[-10:, places]
     distance = -np.abs(own - _mean(history)) if len(history) else np.zeros_like(own)
-    return [column for pair in zip(own.T, distance.T, strict=True) for column in pair]
+    return [np.stack(pair) for pair in zip(own.T, distance.T, strict=True)]
 
 
 def _query(recent: Recent, user: UserValues) -> Vector:

@@ -110,12 +110,12 @@ class Columns:
 
     def within(self, categories: Sequence[str]) -> Mask:
         """Return for every row whether its item is in at least one of `categories`; not to be written to."""
-        key = msgspec.msgpack.encode(categories)
-        mask = self._masks.get(key)
-        if mask is None:
-            mask = np.zeros(self._size, dtype=np.bool_)
-            mask[self.in_any(categories)] = True
-            self._keep(key, mask)
+        masks = [self._within_one(category) for category in dict.fromkeys(categories) if category in self._members]
+        if len(masks) == 1:
+            return masks[0]
+        mask = np.zeros(self._size, dtype=np.bool_)
+        for one in masks:
+            mask |= one
         return mask
 
     def matching(self, predicate: Predicate) -> Mask:
@@ -124,6 +124,15 @@ class Columns:
         mask = self._masks.get(key)
         if mask is None:
             mask = self.attributes.matching(predicate, self._size)
+            self._keep(key, mask)
+        return mask
+
+    def _within_one(self, category: str) -> Mask:
+        key = msgspec.msgpack.encode(category)
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = np.zeros(self._size, dtype=np.bool_)
+            mask[self._rows_of(category)] = True
             self._keep(key, mask)
         return mask
 

@@ -18,15 +18,13 @@ def diversified(ranked: Rows, vectors: NDArray[np.float32], diversity: Diversity
     """
     count = len(vectors)
     directions = unit(vectors)
-    likeness = (1.0 - diversity.relevance) * (directions @ directions.T).astype(np.float64)
     relevance = diversity.relevance * (1.0 - np.arange(count) / max(count, 1))
-    nearest = np.full(count, diversity.relevance - 1.0)  # what likeness to the nearest row chosen so far costs
-    marginal = np.empty(count)
+    after = list(relevance - (1.0 - diversity.relevance) * (directions @ directions.T).astype(np.float64))
+    marginal = relevance + (1.0 - diversity.relevance)  # as if what was chosen before were opposite to all
     order = []
     for _ in range(count):
-        np.subtract(relevance, nearest, out=marginal)
         chosen = int(marginal.argmax())
         order.append(chosen)
-        relevance[chosen] = -np.inf
-        np.maximum(nearest, likeness[chosen], out=nearest)
+        np.minimum(marginal, after[chosen], out=marginal)
+        marginal[chosen] = -np.inf
     return np.concatenate((ranked[:count][order], ranked[count:]))

@@ -68,23 +68,6 @@ def test_votes_for_one_item_add_up() -> None:
     assert (rows.tolist(), weights.tolist()) == ([2, 3], [8, 5])
 
 
-def test_a_history_s_votes_for_candidates_add_up_and_those_for_others_are_left_out() -> None:
-    table = Neighbours(
-        np.array([[3, 1], [2, 3], [0, 1]], dtype=np.int32), np.array([[1, 2], [4, 8], [16, 32]], dtype=np.float32)
-    )
-    places = np.array([0, 2, 0, 1, 0], dtype=np.int32)  # the candidates are 3 and 1
-    hits = table.hits(np.array([1, 4, 0]), places)  # item 4 has no neighbours
-    assert hits.sums(np.array([1, 1, 10], dtype=np.float32), 3).tolist() == [18, 20, 0]
-    assert hits.sums(np.array([1, 1], dtype=np.float32), 3).tolist() == [8, 0, 0]  # only the first two vote
-    assert hits.sums(np.zeros(0, dtype=np.float32), 2).tolist() == [0, 0]
-
-
-def test_items_without_neighbours_have_no_vote() -> None:
-    steps = fit_neighbours(log(), 5, 3)[STEPS]
-    rows, _ = steps.votes(np.array([4, 99]), np.ones(2, dtype=np.float32)).best(5)
-    assert rows.tolist() == []
-
-
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), max_size=40), st.integers(1, 15))
 def test_the_best_voted_are_those_of_sorting_all_sums(cast: list[tuple[int, int]], k: int) -> None:
     table = np.array(cast, dtype=np.int32).reshape(-1, 2)
