@@ -13,11 +13,11 @@ from typing import Any, Self
 
 import mmh3
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 
 from features.config import StoreSettings, store_url
 from features.history import History, decode_history
 from features.project import HISTORY, USER, USER_VIEW, View, feast_project
+from features.store_connection import StoreConnection
 from streaming.ids import UserId
 from streaming.namespace import Namespace
 
@@ -79,23 +79,23 @@ class OnlineReader:
 
     def __init__(self, store: StoreSettings, namespace: Namespace) -> None:
         self._layout = Layout.of(store, namespace)
-        self._redis: Any = AsyncRedis.from_url(store_url(store))
+        self._store = StoreConnection(store_url(store))
 
     async def user_state(self, user_id: UserId, as_of: int | None = None) -> UserState:
         """Return what the store knows of a user at `as_of` (ms, now if None); raises redis.RedisError when it is down.
 
         The history is the live one whatever `as_of` is; `History.before` cuts it.
         """
-        row = await self._redis.execute_command("HMGET", self._layout.user_key(user_id), *USER_FIELDS)
+        row = await self._store.ask("HMGET", self._layout.user_key(user_id), *USER_FIELDS)
         return self._layout.user_state(row, _now() if as_of is None else as_of)
 
     async def ping(self) -> None:
         """Raise redis.RedisError unless the store answers."""
-        await self._redis.execute_command("PING")
+        await self._store.ask("PING")
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._redis.aclose()
+        """Close the connection."""
+        await self._store.close()
 
 
 class SyncOnlineReader:

@@ -62,6 +62,8 @@ class PopularityWindow:
         self._buckets = np.zeros((days, size), dtype=np.int32)  # the ring: day d lies in row d % days
         self._sums: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._leaders: dict[tuple[int, int], Leaders] = {}
+        self._totals: dict[tuple[int, int], int] = {}  # both of these hold until the next `observe`
+        self._most_used: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     @property
     def size(self) -> int:
@@ -82,6 +84,8 @@ class PopularityWindow:
         kept = days > newest - self._days
         rows, days = rows[kept], days[kept]
         np.add.at(self._buckets, (days % self._days, rows), 1)
+        self._totals.clear()
+        self._most_used.clear()
         for (first, last), counts in self._sums.items():
             within = rows[(first <= days) & (days <= last)]
             np.add.at(counts, within, 1)
@@ -104,8 +108,8 @@ class PopularityWindow:
         self._grow(int(counted.rows.max()) + 1)
         kept = counted.days > newest - self._days
         np.add.at(self._buckets, (counted.days[kept] % self._days, counted.rows[kept]), counted.counts[kept])
-        self._sums.clear()
-        self._leaders.clear()
+        for derived in (self._sums, self._leaders, self._totals, self._most_used):
+            derived.clear()
 
     def counts(self, as_of_ms: int, days: int) -> NDArray[np.int64]:
         """Return the counts of the `days` days before `as_of_ms`, int64[size], read-only until the next `observe`.
@@ -128,6 +132,24 @@ class PopularityWindow:
     def used_rows(self) -> NDArray[np.int64]:
         """Return the rows that were used on any of the days kept, ascending."""
         return np.flatnonzero(self._buckets[:, : self._size].any(axis=0))
+
+    def total(self, as_of_ms: int, days: int) -> int:
+        """Return the sum of `counts`; raises ValueError as `counts` does."""
+        window = self._window(as_of_ms, days)
+        total = self._totals.get(window)
+        if total is None:
+            total = self._totals[window] = int(self._summed(window).sum())
+        return total
+
+    def most_used(self, as_of_ms: int, days: int) -> NDArray[np.int64]:
+        """Return the rows of `leaders`, int64[n], those used most first, of equals the first; not to be written to."""
+        window = self._window(as_of_ms, days)
+        rows = self._most_used.get(window)
+        if rows is None:
+            leading = self.leaders(as_of_ms, days).rows
+            rows = leading[np.argsort(-self._summed(window)[leading], kind="stable")]
+            self._most_used[window] = rows
+        return rows
 
     def copy(self) -> Self:
         """Return an independent copy."""
@@ -159,8 +181,8 @@ class PopularityWindow:
             counts = self._sum(*window)
             if len(self._sums) >= _WINDOWS_KEPT:
                 oldest = next(iter(self._sums))
-                del self._sums[oldest]
-                self._leaders.pop(oldest, None)
+                for kept in (self._sums, self._leaders, self._totals, self._most_used):
+                    kept.pop(oldest, None)
             self._sums[window] = counts
         return counts
 
@@ -179,8 +201,8 @@ class PopularityWindow:
             passed = self._days if self._newest is None else min(newest - self._newest, self._days)
             self._buckets[np.arange(newest - passed + 1, newest + 1) % self._days] = 0
             self._newest = newest
-            self._sums.clear()  # days that fell out of the ring may have been part of a sum
-            self._leaders.clear()
+            for kept in (self._sums, self._leaders, self._totals, self._most_used):
+                kept.clear()  # days that fell out of the ring may have been part of a sum
         return newest
 
     def _grow(self, size: int) -> None:

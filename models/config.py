@@ -165,7 +165,7 @@ class ModelSettings(BaseModel):
         "auto",
         description="weights to start from: `champion`, `scratch`, or `auto` = the champion where it fits",
     )
-    neighbours: int = Field(400, ge=1, description="co-visited items kept per item")
+    neighbours: int = Field(50, ge=1, description="co-visited items kept per item")
     history_length: int = Field(200, ge=1, le=10_000, description="newest interactions that features are computed from")
     checkpoints: str | None = Field(
         None, description="folder of the checkpoints of training, shared by its processes; unset = in home"

@@ -18,19 +18,16 @@ class Votes:
     rows: NDArray[np.int32]
     weights: Weights
 
-    def on(self, slots: NDArray[np.int32], count: int) -> Weights:
-        """Return the sum of votes per slot, float32[count]; `slots` holds each row's slot, from 1, or 0 for none."""
-        found = slots.take(self.rows)
-        hits = np.flatnonzero(found)  # most votes are for items outside the slots
-        return np.bincount(found[hits], self.weights[hits], minlength=count + 1)[1 : count + 1].astype(np.float32)
-
     def best(self, k: int) -> tuple[Rows, Weights]:
         """Return up to `k` rows with the largest sums, best first, ties by row; no row with a sum of 0."""
-        every = np.bincount(self.rows, self.weights)
-        voted = np.zeros(len(every), dtype=np.bool_)  # few of all rows, and flags are faster to scan than sums
-        voted[self.rows] = True
-        rows = np.flatnonzero(voted)
-        sums = every[rows].astype(np.float32)
+        if len(self.rows) == 0:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        # Sorted, so that it costs what the votes do, not what the catalogue would.
+        order = np.argsort(self.rows, kind="stable")
+        voted = self.rows[order]
+        first = np.append(0, np.flatnonzero(voted[1:] != voted[:-1]) + 1)
+        rows = voted[first].astype(np.int64)
+        sums = np.add.reduceat(self.weights[order], first, dtype=np.float64).astype(np.float32)
         order = best(sums, k)
         order = order[sums[order] > 0]
         return rows[order], sums[order]

@@ -15,7 +15,15 @@ from models.groups import Groups
 from models.inputs import gap_buckets
 from models.log import Log
 from models.neighbours import Neighbours
-from models.ranking_features import Recent, Shortlist, Sources, dense_features, feature_names, popularity_counts
+from models.ranking_features import (
+    PopularityCounts,
+    Recent,
+    Shortlist,
+    Sources,
+    dense_features,
+    feature_names,
+    popularity_counts,
+)
 from models.spec import ContentSpec
 from models.tables import GrowingTable
 from models.trained_retrieval import Read, TrainedRetrieval
@@ -141,7 +149,7 @@ class _Popularity:
         self._window = PopularityWindow(items)
         self._seen = 0
 
-    def before(self, time: int) -> dict[int, NDArray[np.int64]]:
+    def before(self, time: int) -> PopularityCounts:
         """Return the counts of everything that happened before `time`, ms."""
         end = int(np.searchsorted(self._times, time))
         self._window.observe(self._rows[self._seen : end], self._times[self._seen : end])

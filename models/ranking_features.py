@@ -4,12 +4,14 @@ Every input is finite whatever it is computed from; an unknown value is 0 and, w
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.popularity import PopularityWindow
+from models.candidate_votes import Electorate, Places, votes_for
 from models.neighbours import Neighbours
 from models.spec import ContentSpec
 from models.tables import GrowingTable
@@ -23,6 +25,8 @@ NEIGHBOUR_TABLES = (STEPS, ACROSS, WIDE, ALIKE)
 """Transitions within 5 steps, the same between different seconds only, within 20 steps, and cosine similarity."""
 
 _WINDOWS = (1, 7, 30)  # days of popularity
+_VOTERS = ((STEPS, 5), (ACROSS, 5), (WIDE, 20), (ALIKE, 50))  # how many of the newest items vote by which table
+_MOST_VOTERS = 50
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400.0, 3_600.0, 60.0
 
 _OF_ITEM = (
@@ -98,6 +102,15 @@ class Sources:
     spec: ContentSpec
     content: GrowingTable[np.float32]
     neighbours: Mapping[str, Neighbours]
+    places: Places = field(default_factory=Places)
+
+
+@dataclass(frozen=True)
+class PopularityCounts:
+    """How often each row was used, int64[rows], by the days that are counted, and the sum of the longest count."""
+
+    by_days: Mapping[int, NDArray[np.int64]]
+    total: int
 
 
 @dataclass(frozen=True)
@@ -120,59 +133,74 @@ def feature_names(spec: ContentSpec) -> tuple[str, ...]:
 
 
 def dense_features(
-    sources: Sources, recent: Recent, user: UserValues, items: Shortlist, popularity: Mapping[int, NDArray[np.int64]]
+    sources: Sources, recent: Recent, user: UserValues, items: Shortlist, popularity: PopularityCounts
 ) -> Matrix:
     """Return float32[candidates, features] of one query; `popularity` holds what `popularity_counts` returns."""
     content = _Content(sources.spec, sources.content.take(items.rows), sources.content.take(recent.rows[-50:]))
-    columns = [
-        *_popularity(popularity, items.rows),
-        np.log1p(items.interactions_total),
-        items.mean_value,
-        items.rows < len(sources.neighbours[STEPS].rows),
-        *_co_visits(sources, recent, items.rows),
-        *_categories(content),
-        items.sequence,
+    blocks = [
+        _popularity(popularity, items.rows),
+        np.stack((np.log1p(items.interactions_total), items.mean_value)),
+        (items.rows < len(sources.neighbours[STEPS].rows))[None],
+        _co_visits(sources, recent, items.rows),
+        _categories(content),
+        items.sequence[None],
         *_numbers(content),
-        *_query(recent, user),
+        _query(recent, user)[:, None],
     ]
     # Filled by feature, each in one piece of memory, and turned once: stacking columns takes twice as long.
-    dense = np.empty((len(columns), len(items.rows)), dtype=np.float32)
-    for values, column in zip(dense, columns, strict=True):
-        values[:] = column
+    dense = np.empty((sum(len(block) for block in blocks), len(items.rows)), dtype=np.float32)
+    start = 0
+    for block in blocks:
+        dense[start : start + len(block)] = block
+        start += len(block)
     return np.ascontiguousarray(dense.T)
 
 
-def popularity_counts(window: PopularityWindow, as_of: int, size: int) -> dict[int, NDArray[np.int64]]:
+def popularity_counts(window: PopularityWindow, as_of: int, size: int) -> PopularityCounts:
     """Return the counts by days that `dense_features` needs, each for rows 0 … size-1 at least; `as_of` in ms."""
     window.cover(size)
-    return {days: window.counts(as_of, days) for days in _WINDOWS}
+    by_days = {days: window.counts(as_of, days) for days in _WINDOWS}
+    return PopularityCounts(by_days, window.total(as_of, _WINDOWS[-1]))
 
 
-def _popularity(popularity: Mapping[int, NDArray[np.int64]], rows: Rows) -> list[Vector]:
-    day, week, month = (np.log(popularity[days][rows] + 0.5) for days in _WINDOWS)
-    share = np.log(popularity[30][rows] / (popularity[30].sum() + 1) + 1e-3)
-    return [day, week, month, share, day - week, week - month]
+def _popularity(popularity: PopularityCounts, rows: Rows) -> NDArray[np.float64]:
+    counts = np.stack([popularity.by_days[days].take(rows) for days in _WINDOWS])
+    block = np.empty((6, len(rows)))
+    np.log(counts + 0.5, out=block[:3])
+    np.log(counts[-1] / (popularity.total + 1) + 1e-3, out=block[3])
+    np.subtract(block[:2], block[1:3], out=block[4:])
+    return block
 
 
-def _co_visits(sources: Sources, recent: Recent, rows: Rows) -> list[Vector]:
-    slots = np.zeros(len(sources.content), dtype=np.int32)
-    slots[rows] = np.arange(1, len(rows) + 1)
+def _co_visits(sources: Sources, recent: Recent, rows: Rows) -> Matrix:
+    newest, tables = recent.newest(_MOST_VOTERS), sources.neighbours
+    electorate = Electorate([(tables[name], newest[:last]) for name, last in _VOTERS], _vote_weights(len(newest)))
+    with sources.places.of(rows, len(sources.content)) as places:
+        last, steps, across, wide, alike, alike_recent = votes_for(electorate, places, len(rows))
+    return np.stack(
+        (
+            np.log(last + 1e-2),
+            np.log(steps + 1e-2),
+            steps * 10,
+            np.log(across + 1e-2),
+            np.log(wide + 1e-3),
+            alike * 10,
+            alike_recent * 10,
+        )
+    )
 
-    def votes(table: str, last: int, decays: bool) -> Vector:
-        history = recent.rows[: -last - 1 : -1]
-        weights = 1 / np.arange(1, len(history) + 1) if decays else np.full(len(history), 1 / max(len(history), 1))
-        return sources.neighbours[table].votes(history, weights.astype(np.float32)).on(slots, len(rows))
 
-    steps = votes(STEPS, 5, decays=True)
-    return [
-        np.log(votes(STEPS, 1, decays=True) + 1e-2),
-        np.log(steps + 1e-2),
-        steps * 10,
-        np.log(votes(ACROSS, 5, decays=True) + 1e-2),
-        np.log(votes(WIDE, 20, decays=True) + 1e-3),
-        votes(ALIKE, 50, decays=False) * 10,
-        votes(ALIKE, 5, decays=False) * 10,
-    ]
+@cache
+def _vote_weights(length: int) -> Matrix:
+    """Return what each voter of a history of this many items weighs in each kind of vote, newest first."""
+    counts = [min(last, length) for _, last in _VOTERS]
+    steps, across, wide, alike = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
+    weights = np.zeros((6, sum(counts)), dtype=np.float32)
+    for kind, voters in enumerate((steps[:1], steps, across, wide)):
+        weights[kind, voters] = 1 / np.arange(1, len(voters) + 1)
+    for kind, voters in enumerate((alike, alike[:5]), start=4):
+        weights[kind, voters] = 1 / max(len(voters), 1)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -184,18 +212,19 @@ class _Content:
     history: Matrix
 
 
-def _categories(content: _Content) -> list[Vector]:
+def _categories(content: _Content) -> Matrix:
     width = len(content.spec.categories)
-    own = content.own[:, :width]
-    return [own @ _mean(content.history[-last:, :width]) for last in (50, 5)]
+    means = np.stack([_mean(content.history[-last:, :width]) for last in (50, 5)])
+    shares: Matrix = means @ content.own[:, :width].T
+    return shares
 
 
-def _numbers(content: _Content) -> list[Vector]:
+def _numbers(content: _Content) -> list[Matrix]:
     first = len(content.spec.categories)
     places = slice(first, first + len(content.spec.numbers))
     own, history = content.own[:, places], content.history[-10:, places]
     distance = -np.abs(own - _mean(history)) if len(history) else np.zeros_like(own)
-    return [column for pair in zip(own.T, distance.T, strict=True) for column in pair]
+    return [np.stack(pair) for pair in zip(own.T, distance.T, strict=True)]
 
 
 def _query(recent: Recent, user: UserValues) -> Vector:

@@ -5,6 +5,7 @@ distance instead of position embeddings (C. Raffel et al., JMLR 21, 2020), so th
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +69,19 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return float [batch, length, dim], each position from itself and those before it."""
-        x = x + self._dropped(self._attend(self.attention_norm(x)))
-        fed: Tensor = self.feed_out(functional.gelu(self.feed_in(self.feed_norm(x))))
-        return x + self._dropped(fed)
+        return self._fed(x + self._dropped(self._attend(self.attention_norm(x))))
+
+    def at(self, x: Tensor, place: Tensor) -> Tensor:
+        """Return float [batch, dim]: what `forward` gives at one `place`, int64 [batch], without the others."""
+        batch, length, dim = x.shape
+        width, each = dim // self._heads, torch.arange(batch, device=x.device)
+        parts = self.projections(self.attention_norm(x)).reshape(batch, length, 3, self._heads, width)
+        query, key, value = parts[each, place, 0], parts[:, :, 1], parts[:, :, 2]
+        distance = place[:, None] - torch.arange(length, device=x.device)
+        bias = self.distance_bias.T[distance.clamp(min=0)].masked_fill((distance < 0)[:, :, None], float("-inf"))
+        weights = torch.softmax((query[:, None] * key).sum(dim=-1) / width**0.5 + bias, dim=1)
+        mixed = (weights[..., None] * value).sum(dim=1).reshape(batch, dim)
+        return self._fed(x[each, place] + self.attention_out(mixed))
 
     def _attend(self, x: Tensor) -> Tensor:
         batch, length, dim = x.shape
@@ -84,6 +95,10 @@ class Block(nn.Module):
         mixed = (weights @ value).transpose(1, 2).reshape(batch, length, dim)
         out: Tensor = self.attention_out(mixed)
         return out
+
+    def _fed(self, x: Tensor) -> Tensor:
+        fed: Tensor = self.feed_out(functional.gelu(self.feed_in(self.feed_norm(x))))
+        return x + self._dropped(fed)
 
     def _dropped(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self._dropout, self.training)
@@ -104,8 +119,11 @@ class UserTower(nn.Module):
 
     def forward(self, history: Tensor, last: Tensor) -> Tensor:
         """Return float [batch, dim] for inputs float [batch, length, dim] whose last real place is int64 `last`."""
-        vectors = self.at_every_place(history)
-        return vectors[torch.arange(history.shape[0], device=history.device), last]
+        x = history
+        for block in self.blocks[:-1]:
+            x = block(x)
+        out = self.out(self.norm(cast("Block", self.blocks[-1]).at(x, last)))
+        return torch.cat((out, torch.ones_like(out[:, :1])), dim=-1)
 
     def at_every_place(self, history: Tensor) -> Tensor:
         """Return float [batch, length, dim]: the user vector after each place."""

@@ -22,6 +22,7 @@ from models.ranking_features import (
     ALIKE,
     NEIGHBOUR_TABLES,
     WIDE,
+    PopularityCounts,
     Recent,
     Shortlist,
     Sources,
@@ -190,7 +191,7 @@ class Scorer:
         counts = popularity_counts(popularity, query.as_of, len(self._vocabulary))
         read = self._read(query)
         if read.user is None:
-            return counts[30][rows].astype(np.float32)
+            return counts.by_days[30][rows].astype(np.float32)
         return combined(self._logits(read, read.user, rows, counts), self.spec.ranking.conversions, weights)
 
     def probabilities(self, query: Query, rows: Rows, popularity: PopularityWindow) -> dict[str, Vector]:
@@ -208,10 +209,8 @@ class Scorer:
             for number, task in enumerate(self.spec.ranking.conversions, start=1)
         }
 
-    def _logits(
-        self, read: _Reading, user: Vector, rows: Rows, counts: Mapping[int, NDArray[np.int64]]
-    ) -> NDArray[np.float32]:
-        """Return float32 [n, 1 + conversions]; `counts` is what `popularity_counts` returns."""
+    def _logits(self, read: _Reading, user: Vector, rows: Rows, counts: PopularityCounts) -> NDArray[np.float32]:
+        """Return float32 [n, 1 + conversions]."""
         vectors = self._retrieval.vectors.take(rows)
         items = Shortlist(
             rows, self._ranking.interactions_total.take(rows), self._ranking.mean_value.take(rows), vectors @ user

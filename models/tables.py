@@ -31,9 +31,11 @@ class GrowingTable(Generic[Scalar]):
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Scalar]:
         """Return the values of `rows`, each below the table's length."""
+        if self._size == len(self._trained):
+            return self._trained.take(rows, axis=0)
         new = rows >= len(self._trained)
         if not new.any():
-            return self._trained[rows]
+            return self._trained.take(rows, axis=0)
         values = np.empty((len(rows), *self._trained.shape[1:]), dtype=self._trained.dtype)
         values[~new] = self._trained[rows[~new]]
         values[new] = self._added[rows[new] - len(self._trained)]

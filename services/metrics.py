@@ -1,5 +1,7 @@
 """Prometheus metrics of the services. BentoML's /metrics shows them, for all workers of a service together."""
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -23,10 +25,11 @@ class HttpMetrics:
             buckets=_LATENCY,
             registry=registry,
         )
+        self._answers_of = cache(self._seconds.labels)  # routes, methods and statuses are few
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answer."""
-        self._seconds.labels(route, known_method(method), str(status)).observe(seconds)
+        self._answers_of(route, known_method(method), str(status)).observe(seconds)
 
 
 class CollectorMetrics:
@@ -133,14 +136,17 @@ class RecommendMetrics:
         )
         self._applied = Counter("flywheel_tail_records", "Records applied.", ("topic",), registry=registry)
         self._version: str | None = None
+        # Looking a series up costs more than counting in it; stages and sources are few.
+        self._stage_named = cache(self._stages.labels)
+        self._source_named = cache(self._candidates.labels)
 
     def stage(self, name: str, seconds: float) -> None:
         """Record the time of a stage."""
-        self._stages.labels(name).observe(seconds)
+        self._stage_named(name).observe(seconds)
 
     def candidates(self, source: str, count: int) -> None:
         """Count candidates."""
-        self._candidates.labels(source).inc(count)
+        self._source_named(source).inc(count)
 
     def fallback(self, name: str) -> None:
         """Count a fallback."""

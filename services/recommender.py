@@ -4,7 +4,6 @@ Its process never imports torch, torchrec, feast or pyspark.
 """
 
 import time
-import uuid
 
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +15,7 @@ from services.api.auth import Gate
 from services.api.bento import QUIET, FrontedService, hosted
 from services.config import Settings, load_settings
 from services.metrics import HttpMetrics, ImpressionMetrics, RecommendMetrics
+from services.random_ids import RandomIds
 from services.recommend.application import Recommender
 from services.recommend.champion import ChampionWatch
 from services.recommend.engine import Engine
@@ -59,7 +59,7 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
         upkeep=Upkeep(engine, tails, champion, impressions, reader, serving.snapshot_seconds),
         metrics=(metrics, impression_metrics),
         now=now,
-        new_id=lambda: uuid.uuid4().hex,
+        new_id=RandomIds().new,
     )
     gate = Gate(serving.api_keys_file, namespace, time.monotonic)
     return Recommender(serving, gate, HttpMetrics(metrics_registry), parts)

@@ -40,7 +40,7 @@ class EventProducer:
                 **client_options(kafka),
                 acks="all",
                 enable_idempotence=True,
-                compression_type="gzip",
+                compression_type="lz4",
                 linger_ms=linger_ms,
                 batch_size=65_536,
                 max_block_ms=2_000,

@@ -19,6 +19,8 @@ TRENDING_DAYS, POPULAR_DAYS = 7, 30
 NOTHING: Rows = np.zeros(0, dtype=np.int64)
 FILL = "catalogue"
 
+_OFTEN_ENOUGH = 8  # times as many leaders as are asked for, nearly always enough of which may be shown
+
 
 @dataclass(frozen=True)
 class Need:
@@ -88,6 +90,12 @@ def in_category(live: Live, need: Need, k: int) -> Rows:
     if not categories and need.query.history.events:
         last = live.rows.row(need.query.history.events[-1].item_id)
         categories = () if last is None else live.columns.categories(last)
+    if not categories:
+        return NOTHING
+    within = Allowed(live.columns.within(categories) & need.allowed.mask, need.allowed.barred)
+    leading = _leading(live, within, need.query.as_of, POPULAR_DAYS, k)
+    if leading is not None:
+        return leading
     rows = need.allowed.among(live.columns.in_any(categories))
     return _ordered_by_use(rows, usage(live, rows, need.query.as_of, POPULAR_DAYS), k)
 
@@ -131,16 +139,25 @@ def most_used(live: Live, allowed: Allowed, as_of: int, days: int, k: int) -> Ro
 
     Of rows that were used equally often the first come first.
     """
-    rows = allowed.among(live.popularity.leaders(as_of, days).rows)
-    if len(rows) < k:  # what follows the leaders was used less often than they
-        rows = allowed.rows
-    return _ordered_by_use(rows, usage(live, rows, as_of, days), k)
+    leading = _leading(live, allowed, as_of, days, k)
+    return _ordered_by_use(allowed.rows, usage(live, allowed.rows, as_of, days), k) if leading is None else leading
 
 
 def usage(live: Live, rows: Rows, as_of: int, days: int) -> NDArray[np.int64]:
     """Return how often each of `rows` was used in the `days` before `as_of`, ms."""
     live.popularity.cover(live.columns.size)
     return live.popularity.counts(as_of, days)[rows]
+
+
+def _leading(live: Live, allowed: Allowed, as_of: int, days: int, k: int) -> Rows | None:
+    """Return the `k` most used allowed rows, None when the leaders have fewer: the rest was used less often."""
+    live.popularity.cover(live.columns.size)
+    leaders = live.popularity.most_used(as_of, days)
+    for some in (leaders[: _OFTEN_ENOUGH * k], leaders):
+        leading = allowed.among(some)
+        if len(leading) >= k:
+            return leading[:k]
+    return None
 
 
 def _ordered_by_use(rows: Rows, counts: NDArray[np.int64], k: int) -> Rows:

@@ -27,6 +27,10 @@ class Categories:
         self._added: dict[int, set[int]] = {}  # their rows by code
         self._rows: dict[int, Rows] = {}  # by code, where it was asked for and has not changed since
 
+    def __contains__(self, category: str) -> bool:
+        """Whether an item has ever been in a category."""
+        return category in self._codes
+
     @classmethod
     def laid_out(cls, table: ItemTable, rows: Rows) -> "Categories":
         """Return the categories of the items of a table, which lie in `rows`, int64[items]."""

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from services.recommend.attributes import Attributes
@@ -16,6 +18,7 @@ Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _GROWTH = 1_024
+_MASKS_BYTES = 8_000_000  # of the masks that are kept, of those that surfaces and requests ask for
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Columns:
         self._categories = Categories()
         self.attributes = Attributes()
         self._now: _Eligible | None = None
+        self._masks: LRUCache[bytes, Mask] = LRUCache(_MASKS_BYTES, getsizeof=len)  # until an item changes
 
     @classmethod
     def laid_out(cls, table: ItemTable, rows: Rows) -> "Columns":
@@ -75,6 +79,7 @@ class Columns:
         self._changed(row)
         self._categories.put(row, item.categories)
         self.attributes.put(row, item.attributes)
+        self._forget_masks()
 
     def remove(self, row: int) -> None:
         """Take an item out; its row stays."""
@@ -83,6 +88,7 @@ class Columns:
             self._changed(row)
             self._categories.put(row, ())
             self.attributes.put(row, {})
+            self._forget_masks()
 
     def eligible(self, as_of: int) -> Mask:
         """Return for every row whether it may be shown at `as_of`, ms; the caller may change the mask."""
@@ -106,9 +112,41 @@ class Columns:
         """Return the rows of the items in at least one of `categories`, ascending; not to be changed."""
         return self._categories.in_any(categories)
 
+    def within(self, categories: Sequence[str]) -> Mask:
+        """Return for every row whether its item is in at least one of `categories`; not to be written to."""
+        masks = [self._within_one(category) for category in dict.fromkeys(categories) if category in self._categories]
+        if len(masks) == 1:
+            return masks[0]
+        mask = np.zeros(self._size, dtype=np.bool_)
+        for one in masks:
+            mask |= one
+        return mask
+
     def matching(self, predicate: Predicate) -> Mask:
-        """Return for every row whether its item's attribute satisfies a predicate."""
-        return self.attributes.matching(predicate, self._size)
+        """Return for every row whether its item's attribute satisfies a predicate; not to be written to."""
+        key = msgspec.msgpack.encode(predicate)  # equal predicates may differ: true is equal to 1
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = self.attributes.matching(predicate, self._size)
+            self._keep(key, mask)
+        return mask
+
+    def _within_one(self, category: str) -> Mask:
+        key = msgspec.msgpack.encode(category)
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = np.zeros(self._size, dtype=np.bool_)
+            mask[self.in_any([category])] = True
+            self._keep(key, mask)
+        return mask
+
+    def _forget_masks(self) -> None:
+        if self._masks:
+            self._masks.clear()
+
+    def _keep(self, key: bytes, mask: Mask) -> None:
+        if len(mask) <= self._masks.maxsize:
+            self._masks[key] = mask
 
     def categories(self, row: int) -> Sequence[str]:
         """Return the categories of the item in `row`."""

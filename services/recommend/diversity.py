@@ -19,13 +19,12 @@ def diversified(ranked: Rows, vectors: NDArray[np.float32], diversity: Diversity
     count = len(vectors)
     directions = unit(vectors)
     relevance = diversity.relevance * (1.0 - np.arange(count) / max(count, 1))
-    nearest = np.full(count, -1.0, dtype=np.float64)  # cosine to the nearest row chosen so far
-    order = np.zeros(count, dtype=np.int64)
-    left = np.ones(count, dtype=np.bool_)
-    for place in range(count):
-        marginal = relevance - (1.0 - diversity.relevance) * nearest
-        marginal[~left] = -np.inf
-        chosen = order[place] = int(np.argmax(marginal))
-        left[chosen] = False
-        nearest = np.maximum(nearest, directions @ directions[chosen])
+    after = list(relevance - (1.0 - diversity.relevance) * (directions @ directions.T).astype(np.float64))
+    marginal = relevance + (1.0 - diversity.relevance)  # as if what was chosen before were opposite to all
+    order = []
+    for _ in range(count):
+        chosen = int(marginal.argmax())
+        order.append(chosen)
+        np.minimum(marginal, after[chosen], out=marginal)
+        marginal[chosen] = -np.inf
     return np.concatenate((ranked[:count][order], ranked[count:]))

@@ -6,10 +6,11 @@ free for input and output.
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Engine:
         self.laid_out = threading.Event()
         self.laid_out.set()
         self._folding = threading.Lock()
+        self._asked: deque[tuple[Callable[[Live], Any], asyncio.Future[Any]]] = deque()
+        self._answering = False
         self._previous_version: str | None = None
         self._lately: dict[int, None] = {}  # keys of the newest interactions, oldest first
         self._interaction_offsets: dict[str, int] = {}
@@ -66,8 +69,13 @@ class Engine:
         return Offsets(self._catalogue.offsets, dict(self._interaction_offsets))
 
     async def compute(self, function: Callable[[Live], T]) -> T:
-        """Run a function on the live state in the compute thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(self._live))
+        """Run a function on the live state in the compute thread, not at all if nobody waits for it any more."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._asked.append((function, answer))
+        if not self._answering:
+            self._answering = True
+            self._thread.submit(self._answer)
+        return await answer
 
     def gather(self) -> None:
         """Until the next `swap`, which sets `laid_out`, only keep items: they are laid out once, all together."""
@@ -115,6 +123,17 @@ class Engine:
     def stop(self) -> None:
         """End the thread after what it is doing."""
         self._thread.shutdown(cancel_futures=True)
+
+    def _answer(self) -> None:
+        """Answer whatever was asked until now: handing over costs much, and once for all of that is enough."""
+        for _ in range(len(self._asked)):
+            function, answer = self._asked.popleft()
+            if not answer.done():
+                _settle(answer, function, self._live)
+        self._answering = False
+        if self._asked:  # by who saw that we were still answering
+            self._answering = True
+            self._thread.submit(self._answer)
 
     def _in_chunks(self, records: Sequence[Received], apply: Callable[[Sequence[Received]], None]) -> None:
         for start in range(0, len(records), _CHUNK):
@@ -179,3 +198,21 @@ def _by_id(live: Live, counts: DayCounts, lately: Sequence[int]) -> Uses:
     used, places = np.unique(counts.rows, return_inverse=True)
     item_ids = joined_texts(live.rows.item_id(ItemRow(row)) for row in used.tolist())
     return Uses(item_ids, replace(counts, rows=places.astype(np.int32)), np.array(lately, dtype=np.uint64))
+
+
+def _settle(answer: asyncio.Future[T], function: Callable[[Live], T], live: Live) -> None:
+    """Run a function for who waits in an event loop, which learns of what it returns or raises."""
+    try:
+        found = function(live)
+    except Exception as error:  # noqa: BLE001 - raised again where it is awaited
+        _tell(answer, answer.set_exception, error)
+    else:
+        _tell(answer, answer.set_result, found)
+
+
+def _tell(answer: asyncio.Future[Any], settle: Callable[[Any], None], outcome: object) -> None:
+    def deliver() -> None:
+        if not answer.done():
+            settle(outcome)
+
+    answer.get_loop().call_soon_threadsafe(deliver)

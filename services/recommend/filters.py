@@ -62,7 +62,7 @@ def may_show(
     mask = live.columns.eligible(as_of)
     kept = _narrow(mask, live, filters)
     if categories:
-        mask &= _within(live, categories)
+        mask &= live.columns.within(categories)
     rows = live.rows_of(barred)
     mask[rows[rows < len(mask)]] = False
     return Allowed(mask, len(rows), kept)
@@ -97,18 +97,12 @@ def _narrow(mask: NDArray[np.bool_], live: Live, filters: Filters) -> float:
         return 1.0
     before = int(np.count_nonzero(mask))
     if filters.include_categories:
-        mask &= _within(live, filters.include_categories)
+        mask &= live.columns.within(filters.include_categories)
     if filters.exclude_categories:
-        mask[live.columns.in_any(filters.exclude_categories)] = False
+        mask &= ~live.columns.within(filters.exclude_categories)
     for predicate in filters.attributes:
         mask &= live.columns.matching(predicate)
     return int(np.count_nonzero(mask)) / max(before, 1)
-
-
-def _within(live: Live, categories: Sequence[str]) -> NDArray[np.bool_]:
-    within = np.zeros(live.columns.size, dtype=np.bool_)
-    within[live.columns.in_any(categories)] = True
-    return within
 
 
 def _acted_on(state: State, kinds: Sequence[Kind] | None, start: int) -> Iterator[ItemId]:

@@ -29,6 +29,8 @@ from streaming.namespace import Namespace
 from streaming.producer import EventProducer
 from streaming.topics import ensure_topics
 
+SURFACES = Path(__file__).with_name("serving.yaml")
+
 _USERS_AT_ONCE = 5_000
 _READY_TIMEOUT_S = 180
 
@@ -59,7 +61,7 @@ def running(home: Path, world: World, artifact: Path, version: str, interactions
                 "kafka": broker.settings,
                 "store": valkey.settings.under(home),
                 "model": settings.model.under(home),
-                "serving": ServingSettings(recommender_port=port),
+                "serving": ServingSettings(recommender_port=port, surfaces_file=SURFACES),
             }
         )
         _fill(settings, world, artifact, version, interactions)

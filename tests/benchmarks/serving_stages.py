@@ -3,11 +3,13 @@
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
+from serving_stack import SURFACES
 from serving_world import World
 
 from features.popularity import PopularityWindow
@@ -15,7 +17,8 @@ from models.scorer import Scorer
 from services.recommend.live import Live
 from services.recommend.pipeline import Ask, Stopwatch, choose
 from services.recommend.state import State
-from services.recommend.surfaces import BUILT_IN, HOME
+from services.recommend.surfaces import HOME, Surface, in_force
+from services.recommend.surfaces_file import read_rules
 from streaming.ids import ItemId
 
 KEY = "stages"
@@ -42,6 +45,12 @@ def table(report: dict[str, Any]) -> Table:
     return shown
 
 
+@cache
+def home_surface() -> Surface:
+    """Return the surface that is measured."""
+    return in_force(read_rules(SURFACES), {})[HOME]
+
+
 def live_world(world: World, artifact: Path, interactions: int) -> Live:
     """Return the live state with the artifact's model, the catalogue, and the newest interactions counted."""
     live = Live.build(Scorer.load(artifact), world.items(), PopularityWindow())
@@ -64,7 +73,7 @@ def states(world: World, count: int) -> list[State]:
 def ask(live: Live, world: World, state: State, seed: int) -> dict[str, float]:
     """Answer once; returns the seconds of this thread's CPU by stage."""
     watch = Stopwatch(time.thread_time)
-    question = Ask(n=N, surface=BUILT_IN[HOME], as_of=world.spec.now + seed, seed=seed)
+    question = Ask(n=N, surface=home_surface(), as_of=world.spec.now + seed, seed=seed)
     choose(live, question, state, watch)
     return watch.seconds
 

@@ -62,18 +62,10 @@ def test_only_the_strongest_neighbours_are_kept_ties_by_row() -> None:
     assert row(steps, 0) == {1: 0.5}
 
 
-def test_votes_add_up_on_the_slots_and_leave_out_the_rest() -> None:
+def test_votes_for_one_item_add_up() -> None:
     votes = Votes(np.array([3, 1, 3, 2], dtype=np.int32), np.array([1, 2, 4, 8], dtype=np.float32))
-    slots = np.array([0, 2, 0, 1, 0], dtype=np.int32)
-    assert votes.on(slots, 3).tolist() == [5, 2, 0]
     rows, weights = votes.best(2)
     assert (rows.tolist(), weights.tolist()) == ([2, 3], [8, 5])
-
-
-def test_items_without_neighbours_have_no_vote() -> None:
-    steps = fit_neighbours(log(), 5, 3)[STEPS]
-    rows, _ = steps.votes(np.array([4, 99]), np.ones(2, dtype=np.float32)).best(5)
-    assert rows.tolist() == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), max_size=40), st.integers(1, 15))
