@@ -7,7 +7,6 @@ offsets the catalogue and the popularity had followed their topics; a sample of 
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,9 +75,8 @@ class Replayer:
                 "raise FLYWHEEL_SERVING__REPLAY_SHARE to have more of them"
             )
         ask, known = self._ask(impression, inputs), _state(state, inputs)
-        with TemporaryDirectory() as folder, ExitStack() as ending:
-            engine = Engine()
-            ending.callback(engine.stop)
+        engine = Engine()
+        with TemporaryDirectory() as folder:
             self._follow(engine, impression, inputs, Path(folder))
             slate: Slate = asyncio.run(engine.compute(lambda live: choose(live, ask, known, Stopwatch(lambda: 0.0))))
         return Replayed(

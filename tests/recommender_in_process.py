@@ -114,10 +114,7 @@ def in_process(
         engine.swap(Scorer.load(artifact[0]))
     one.front = Front(None)  # type: ignore[arg-type]  # nothing behind it is asked
     one.front.open(_application(one, serving or ServingSettings()))
-    try:
-        yield one
-    finally:
-        engine.stop()
+    yield one
 
 
 def _application(one: InProcess, serving: ServingSettings) -> Recommender:

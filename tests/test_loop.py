@@ -173,14 +173,13 @@ def shown(slate: Slate) -> list[str]:
 
 
 @pytest.fixture
-def circle() -> Iterator[Circle]:
+def circle() -> Circle:
     circle = Circle()
     for user, items in {"u1": "ab", "u2": "ad", "u3": "ad", "u4": "be"}.items():
         for item in items:
             circle.act(user, item)
     circle.retrain("m1")
-    yield circle
-    circle.engine.stop()
+    return circle
 
 
 def test_a_click_changes_the_next_slate(circle: Circle) -> None:
@@ -226,6 +225,5 @@ def test_without_a_model_the_slate_is_what_others_use(circle: Circle) -> None:
     for user, item in (("u1", "c"), ("u2", "c"), ("u3", "f")):
         empty.act(user, item)
     slate = empty.ask("nobody")
-    empty.engine.stop()
     assert shown(slate)[:2] == ["c", "f"]
     assert set(slate.fallbacks) == {"no_model", "no_history"}

@@ -1,14 +1,13 @@
-"""The compute thread and what it owns: the catalogue and the live state.
+"""The catalogue and the live state, and who may use them when.
 
-Everything that reads or changes them runs in it, one after another, so nothing needs a lock and the event loop stays
-free for input and output.
+Requests compute in the event loop's thread, one after another; the threads that follow the log change the state a few
+records at a time, under the same lock. A thread for computing alone would have to share the interpreter with the event
+loop for every request, and that cost more than it gave.
 """
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -28,7 +27,7 @@ from streaming.ids import ItemId
 
 T = TypeVar("T")
 
-_CHUNK = 500  # records applied at once, so that requests get their turn between
+_CHUNK = 50  # records applied at once: requests wait meanwhile
 _LATELY = 50_000  # interactions whose ids are remembered
 
 
@@ -36,14 +35,13 @@ class Engine:
     """Runs functions on the live state and keeps it up to date with the log."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
+        self._door, self._owned = threading.Lock(), threading.Lock()
+        self._turn = asyncio.Lock()
         self._catalogue = Catalogue()
         self._live = Live.build(None, (), PopularityWindow())
         self.laid_out = threading.Event()
         self.laid_out.set()
         self._folding = threading.Lock()
-        self._asked: deque[tuple[Callable[[Live], Any], asyncio.Future[Any]]] = deque()
-        self._answering = False
         self._previous_version: str | None = None
         self._lately: dict[int, None] = {}  # keys of the newest interactions, oldest first
         self._interaction_offsets: dict[str, int] = {}
@@ -65,17 +63,21 @@ class Engine:
 
     @property
     def offsets(self) -> Offsets:
-        """Up to where the log was followed; read by a function in the compute thread it is what that computes on."""
+        """Up to where the log was followed; read by a function that computes, it is what that computes on."""
         return Offsets(self._catalogue.offsets, dict(self._interaction_offsets))
 
     async def compute(self, function: Callable[[Live], T]) -> T:
-        """Run a function on the live state in the compute thread, not at all if nobody waits for it any more."""
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._asked.append((function, answer))
-        if not self._answering:
-            self._answering = True
-            self._thread.submit(self._answer)
-        return await answer
+        """Run a function on the live state, once it is its turn.
+
+        Of all that wait one runs, then the event loop looks at its sockets: whoever is to be told to come again later
+        is not kept waiting by those who are served.
+        """
+        await self._turn.acquire()
+        try:
+            return self._owning(lambda: function(self._live))
+        finally:
+            # Not before the loop comes round: released at once, all who are ready would compute in one go.
+            asyncio.get_running_loop().call_soon(self._turn.release)
 
     def gather(self) -> None:
         """Until the next `swap`, which sets `laid_out`, only keep items: they are laid out once, all together."""
@@ -91,7 +93,7 @@ class Engine:
 
     def forget_interactions(self) -> None:
         """Start the popularity anew, before the interactions are read from their beginning again."""
-        self._thread.submit(self._forget_interactions).result()
+        self._owning(self._forget_interactions)
 
     def swap(self, scorer: Scorer | None) -> None:
         """Put another model, or none, in place.
@@ -99,45 +101,39 @@ class Engine:
         It is laid out beside the old one in the calling thread, then exchanged in one step.
         """
         with self._folding:
-            held: Held = self._thread.submit(self._catalogue.held).result()
+            held: Held = self._owning(self._catalogue.held)
             table = held.folded()
             laid_out = Live.laid_out(scorer, table, PopularityWindow())
-            self._thread.submit(self._exchange, laid_out, held, table).result()
+            self._owning(self._exchange, laid_out, held, table)
 
     def restore_items(self, followed: Followed) -> None:
         """Go on from a catalogue that was kept; called before any record of the items is applied, after `gather`."""
-        self._thread.submit(self._catalogue.restore, followed.table, followed.offsets.catalogue).result()
+        self._owning(self._catalogue.restore, followed.table, followed.offsets.catalogue)
 
     def restore_interactions(self, followed: Followed) -> None:
         """Go on from uses that were kept, once the catalogue is laid out and before any interaction is applied."""
-        self._thread.submit(self._restore_interactions, followed).result()
+        self._owning(self._restore_interactions, followed)
 
     def keep(self, write: Callable[[Followed], ItemTable | None]) -> None:
         """Have `write` keep what following the log has come to; the catalogue then rests on the table it returns."""
         with self._folding:
-            held, live, uses, offsets = self._thread.submit(self._now).result()
+            held, live, uses, offsets = self._owning(self._now)
             table = write(Followed(held.folded(), _by_id(live, *uses), offsets))
             if table is not None:
-                self._thread.submit(self._catalogue.fold, held, table).result()
+                self._owning(self._catalogue.fold, held, table)
 
-    def stop(self) -> None:
-        """End the thread after what it is doing."""
-        self._thread.shutdown(cancel_futures=True)
-
-    def _answer(self) -> None:
-        """Answer whatever was asked until now: handing over costs much, and once for all of that is enough."""
-        for _ in range(len(self._asked)):
-            function, answer = self._asked.popleft()
-            if not answer.done():
-                _settle(answer, function, self._live)
-        self._answering = False
-        if self._asked:  # by who saw that we were still answering
-            self._answering = True
-            self._thread.submit(self._answer)
+    def _owning(self, use: Callable[..., T], *inputs: Any) -> T:
+        # Who waits holds the door, so that a thread with many changes to make cannot come back in before it.
+        with self._door:
+            self._owned.acquire()
+        try:
+            return use(*inputs)
+        finally:
+            self._owned.release()
 
     def _in_chunks(self, records: Sequence[Received], apply: Callable[[Sequence[Received]], None]) -> None:
         for start in range(0, len(records), _CHUNK):
-            self._thread.submit(apply, records[start : start + _CHUNK]).result()
+            self._owning(apply, records[start : start + _CHUNK])
 
     def _apply_items(self, records: Sequence[Received]) -> None:
         for record in records:
@@ -198,21 +194,3 @@ def _by_id(live: Live, counts: DayCounts, lately: Sequence[int]) -> Uses:
     used, places = np.unique(counts.rows, return_inverse=True)
     item_ids = joined_texts(live.rows.item_id(ItemRow(row)) for row in used.tolist())
     return Uses(item_ids, replace(counts, rows=places.astype(np.int32)), np.array(lately, dtype=np.uint64))
-
-
-def _settle(answer: asyncio.Future[T], function: Callable[[Live], T], live: Live) -> None:
-    """Run a function for who waits in an event loop, which learns of what it returns or raises."""
-    try:
-        found = function(live)
-    except Exception as error:  # noqa: BLE001 - raised again where it is awaited
-        _tell(answer, answer.set_exception, error)
-    else:
-        _tell(answer, answer.set_result, found)
-
-
-def _tell(answer: asyncio.Future[Any], settle: Callable[[Any], None], outcome: object) -> None:
-    def deliver() -> None:
-        if not answer.done():
-            settle(outcome)
-
-    answer.get_loop().call_soon_threadsafe(deliver)

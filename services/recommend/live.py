@@ -1,6 +1,6 @@
 """Everything a request computes on, aligned to the rows of one loaded model: scorer, item columns, popularity.
 
-One thread owns it, the compute thread: requests read it there and the log's changes are applied there, without locks.
+The engine lets one thread at a time have it: a request that reads it, or who follows the log and changes it.
 """
 
 from collections.abc import Iterable

@@ -93,7 +93,6 @@ class Upkeep:
         self._champion.stop()
         self._tails.stop()
         self._keeping.join()
-        self._engine.stop()
         self._impressions.stop(_STOP_TIMEOUT_S)
 
     async def _settle_heap(self) -> None:

@@ -1,4 +1,4 @@
-"""`stages`: what the compute thread does for one request, in CPU-ms of this thread: no server, no store."""
+"""`stages`: what is computed for one request, in CPU-ms of this thread: no server, no store."""
 
 import time
 from argparse import Namespace
@@ -35,7 +35,7 @@ def run(options: Namespace, world: World, artifact: Path) -> dict[str, Any]:
 def table(report: dict[str, Any]) -> Table:
     """Return a row for each stage."""
     shown = Table(
-        title="Stages in the compute thread, CPU-ms of that thread",
+        title="Stages of computing, CPU-ms of this thread",
         caption=f"mean over {report['users']} users, of each the cheapest of {report['rounds']} rounds",
     )
     for name in ("stage", "CPU-ms"):

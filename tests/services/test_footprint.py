@@ -29,7 +29,6 @@ engine = Engine()
 engine.swap(scorer)
 ask = Ask(n=5, surface=BUILT_IN["home"], as_of=1, seed=1)
 asyncio.run(engine.compute(lambda live: choose(live, ask, NOBODY, Stopwatch(time.perf_counter))))
-engine.stop()
 heavy = {"torch", "torchrec", "fbgemm_gpu", "feast", "pyspark", "py4j", "pyarrow", "pyiceberg", "pandas", "scipy"}
 print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
 with open("/proc/self/status") as status:

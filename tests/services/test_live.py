@@ -1,7 +1,6 @@
 """The state that requests are computed on: catalogue, columns, popularity, and the exchange of models beneath them."""
 
 import asyncio
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -60,10 +59,8 @@ def records(*events: Event | None, key: str = "") -> list[Received]:
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    one = Engine()
-    yield one
-    one.stop()
+def engine() -> Engine:
+    return Engine()
 
 
 def ask(engine: Engine, n: int = 10, **fields: Any) -> Slate:

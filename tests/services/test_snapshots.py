@@ -171,7 +171,6 @@ def test_a_snapshot_gives_back_what_was_kept_and_only_the_newest_stays(tmp_path:
 def test_an_empty_catalogue_can_be_kept(tmp_path: Path) -> None:
     engine = Engine()
     engine.keep(lambda all_of_it: kept_in(tmp_path).write(all_of_it, IDS))
-    engine.stop()
     found = kept_in(tmp_path).newest(states())
     assert found is not None
     assert len(found.table) == 0
@@ -227,23 +226,19 @@ def test_a_snapshot_of_another_format_is_not_used(tmp_path: Path, caplog: pytest
 
 def test_an_engine_goes_on_from_what_another_has_kept(tmp_path: Path) -> None:
     one, other = Engine(), Engine()
-    try:
-        one.apply_items([Received(ITEM, b"a", "shop.items", 0, 6, NOW)])
-        once = [Received(use("first"), b"u", "shop.interactions", 1, 8, NOW)]
-        one.apply_interactions(once)
-        one.keep(lambda all_of_it: kept_in(tmp_path).write(all_of_it, IDS))
-        found = kept_in(tmp_path).newest(states())
-        assert found is not None
-        other.gather()
-        other.restore_items(found)
-        other.swap(None)
-        other.restore_interactions(found)
-        assert other.offsets == one.offsets == Offsets({"0": 7}, {"1": 9})
-        other.apply_interactions([*once, Received(use("second"), b"u", "shop.interactions", 1, 9, NOW)])
-        assert uses_of(other, "a") == 2  # the first was sent again, which does not count
-    finally:
-        one.stop()
-        other.stop()
+    one.apply_items([Received(ITEM, b"a", "shop.items", 0, 6, NOW)])
+    once = [Received(use("first"), b"u", "shop.interactions", 1, 8, NOW)]
+    one.apply_interactions(once)
+    one.keep(lambda all_of_it: kept_in(tmp_path).write(all_of_it, IDS))
+    found = kept_in(tmp_path).newest(states())
+    assert found is not None
+    other.gather()
+    other.restore_items(found)
+    other.swap(None)
+    other.restore_interactions(found)
+    assert other.offsets == one.offsets == Offsets({"0": 7}, {"1": 9})
+    other.apply_interactions([*once, Received(use("second"), b"u", "shop.interactions", 1, 9, NOW)])
+    assert uses_of(other, "a") == 2  # the first was sent again, which does not count
 
 
 def use(event_id: str) -> Interaction:
