@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Engine:
 
     def __init__(self) -> None:
         self._door, self._owned = threading.Lock(), threading.Lock()
-        self._turn = asyncio.Lock()
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._catalogue = Catalogue()
         self._live = Live.build(None, (), PopularityWindow())
         self.laid_out = threading.Event()
@@ -72,12 +73,14 @@ class Engine:
         Of all that wait one runs, then the event loop looks at its sockets: whoever is to be told to come again later
         is not kept waiting by those who are served.
         """
-        await self._turn.acquire()
+        loop = asyncio.get_running_loop()
+        turn = self._turns.setdefault(loop, asyncio.Lock())
+        await turn.acquire()
         try:
             return self._owning(lambda: function(self._live))
         finally:
             # Not before the loop comes round: released at once, all who are ready would compute in one go.
-            asyncio.get_running_loop().call_soon(self._turn.release)
+            loop.call_soon(turn.release)
 
     def gather(self) -> None:
         """Until the next `swap`, which sets `laid_out`, only keep items: they are laid out once, all together."""
