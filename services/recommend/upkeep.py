@@ -8,6 +8,7 @@ from features.online import OnlineReader
 from services.metrics import ImpressionMetrics, RecommendMetrics
 from services.recommend.champion import ChampionWatch
 from services.recommend.engine import Engine
+from services.recommend.explanations import Explanations
 from services.recommend.impressions import ImpressionLog
 from services.recommend.tails import Tails
 
@@ -16,15 +17,22 @@ _LOOK_S = 0.05
 
 
 class Upkeep:
-    """The threads beside the event loop: the log's tails, the champion's watch and the impressions' sender."""
+    """The threads beside the event loop: the log's tails, the champion's watch and the senders of what was shown."""
 
     def __init__(
-        self, engine: Engine, tails: Tails, champion: ChampionWatch, impressions: ImpressionLog, reader: OnlineReader
+        self,
+        engine: Engine,
+        tails: Tails,
+        champion: ChampionWatch,
+        impressions: ImpressionLog,
+        explanations: Explanations,
+        reader: OnlineReader,
     ) -> None:
         self._engine = engine
         self._tails = tails
         self._champion = champion
         self._impressions = impressions
+        self._explanations = explanations
         self._reader = reader
         self._settling: asyncio.Task[None] | None = None
 
@@ -33,6 +41,7 @@ class Upkeep:
         self._tails.start()
         self._champion.start()
         self._impressions.start()
+        self._explanations.start()
         self._settling = asyncio.create_task(self._settle_heap())
 
     async def stop(self) -> None:
@@ -40,6 +49,7 @@ class Upkeep:
         if self._settling is not None:
             self._settling.cancel()
         await asyncio.to_thread(self._stop_threads)
+        await self._explanations.close()
         await self._reader.close()
 
     def checks(self) -> dict[str, bool]:
@@ -65,6 +75,7 @@ class Upkeep:
         self._tails.stop()
         self._engine.stop()
         self._impressions.stop(_STOP_TIMEOUT_S)
+        self._explanations.stop(_STOP_TIMEOUT_S)
 
     async def _settle_heap(self) -> None:
         """Once the state is complete, take it out of the garbage collector's rounds, which would walk all of it."""
