@@ -55,7 +55,7 @@ end
 """
 
 
-class SlateRecord(msgspec.Struct, frozen=True, array_like=True):
+class SlateRecord(msgspec.Struct, frozen=True):
     """A slate with the state it was computed from: what a model reads of the newest events, oldest first.
 
     The impression's own list of the history is empty, since the events have it.

@@ -1,8 +1,10 @@
 """Commands of the slow path: landing, features, materialisation, accounting, maintenance."""
 
 import os
+import sys
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -24,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("land")(land)
     app.command("build-features")(build_features)
     app.command("materialise")(materialise)
+    app.command("skew")(skew)
     app.command("audit")(audit)
     app.command("maintain")(maintain)
 
@@ -85,6 +88,30 @@ def materialise(as_of: AsOf = None, as_json: AsJson = False) -> None:
     store.apply()
     counts = store.materialise(spark, now)
     show("Materialised", [{"view": view, "rows": rows} for view, rows in counts.items()], as_json)
+
+
+def skew(
+    hours: Annotated[float, typer.Option(min=0.01, help="How far back the requests go.")] = 24.0,
+    as_of: AsOf = None,
+    limit: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Exit 1 when a feature differs in a larger share.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the user features that requests were served with to what training joins for them, feature by feature."""
+    from features.skew import Served, measure_skew
+    from features.store import FeatureStore
+    from services.recommend.state import STORE_DOWN
+
+    until = moment(as_of)
+    settings, spark = _open()
+    store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
+    store.apply()
+    served = Served(until - timedelta(hours=hours), until, (STORE_DOWN,))
+    found = measure_skew(spark, settings.topics.namespace, store, served)
+    show("Skew", [msgspec.to_builtins(one) for one in found], as_json)
+    if limit is not None and any(one.share is not None and one.share > limit for one in found):
+        sys.exit(1)
 
 
 def audit(as_json: AsJson = False) -> None:

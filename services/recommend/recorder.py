@@ -47,6 +47,7 @@ class SlateRecorder:
         self._now = now
         self._offered: deque[tuple[Impression, History]] = deque()
         self._kept: deque[Kept] = deque()
+        self._failing = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slate-records", daemon=True)
 
@@ -101,8 +102,11 @@ class SlateRecorder:
         try:
             self._records.write(records, replaced, now)
         except RedisError as error:
-            _log.warning("%d slates cannot be explained: %s", len(records), error)
+            if not self._failing:
+                _log.warning("slates cannot be explained until the store is back: %s", error)
+            self._failing = True
             self._metrics.settled("lost", len(records))
             return
+        self._failing = False
         self._kept.extend(kept for kept, _ in records)
         self._metrics.settled("written", len(records))
