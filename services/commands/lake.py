@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, moment, show, stop_on_signal
+from services.commands.common import AsJson, console, moment, need_lake, show, stop_on_signal
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from features.batch import Landing
+    from features.skew import FeatureSkew
     from services.config import Settings
 
 AsOf = Annotated[str | None, typer.Option(help="Moment that decides what is known, ISO 8601 with zone; now if unset.")]
@@ -99,17 +100,21 @@ def skew(
     as_json: AsJson = False,
 ) -> None:
     """Compare the user features that requests were served with to what training joins for them, feature by feature."""
+    from services.config import load_settings
+
+    until = moment(as_of)
+    need_lake(load_settings())
     from features.skew import Served, measure_skew
     from features.store import FeatureStore
     from services.recommend.state import STORE_DOWN
 
-    until = moment(as_of)
     settings, spark = _open()
     store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
     store.apply()
     served = Served(until - timedelta(hours=hours), until, (STORE_DOWN,))
     found = measure_skew(spark, settings.topics.namespace, store, served)
-    show("Skew", [msgspec.to_builtins(one) for one in found], as_json)
+    rows = [msgspec.to_builtins(one) if as_json else _in_short(one) for one in found]
+    show(f"Skew over {found[0].requests} requests", rows, as_json)
     if limit is not None and any(one.share is not None and one.share > limit for one in found):
         sys.exit(1)
 
@@ -131,6 +136,19 @@ def maintain(as_json: AsJson = False) -> None:
     settings, spark = _open()
     kept = settings.lake.snapshots_kept
     show("Maintained", run(spark, settings.topics.namespace, kept), as_json)
+
+
+def _in_short(skew: "FeatureSkew") -> dict[str, str]:
+    """Return a row that fits a terminal."""
+    share, difference = ("-" if value is None else f"{value:.4g}" for value in (skew.share, skew.mean_difference))
+    return {
+        "feature": skew.feature,
+        "differ": f"{skew.differing} of {skew.compared}",
+        "share": share,
+        "only_served": str(skew.only_served),
+        "only_joined": str(skew.only_joined),
+        "mean_difference": difference,
+    }
 
 
 def _open() -> "tuple[Settings, SparkSession]":

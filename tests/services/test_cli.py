@@ -131,6 +131,13 @@ def test_a_key_without_a_file_to_keep_it_is_refused(tmp_path: Path) -> None:
     assert "FLYWHEEL_SERVING__API_KEYS_FILE" in sentence(done)
 
 
+@pytest.mark.parametrize("command", [["skew"], ["explain", "0" * 32]])
+def test_without_a_lake_the_sentence_says_how_to_have_one(command: list[str], tmp_path: Path) -> None:
+    done = run(*command, home=tmp_path)
+    assert done.returncode == 1
+    assert "run `flywheel land` first" in sentence(done)
+
+
 def test_a_slate_that_has_landed_is_shown_with_what_its_impression_holds(tmp_path: Path) -> None:
     moment = pa.array([datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)], pa.timestamp("us", "UTC"))
     shown = {"item_id": "i9", "position": 0, "score": 0.25, "propensity": 0.5, "source": "new", "rules": ["pin"]}
