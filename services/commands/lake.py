@@ -145,8 +145,7 @@ def _in_short(skew: "FeatureSkew") -> dict[str, str]:
         "feature": skew.feature,
         "differ": f"{skew.differing} of {skew.compared}",
         "share": share,
-        "only_served": str(skew.only_served),
-        "only_joined": str(skew.only_joined),
+        "one_side": str(skew.only_served + skew.only_joined),
         "mean_difference": difference,
     }
 
