@@ -17,6 +17,7 @@ from streaming.events import (
     Interaction,
     ItemRemoved,
     ItemUpserted,
+    ReplayInputs,
     UserErased,
     UserUpserted,
 )
@@ -111,7 +112,13 @@ def _impression(event: Impression) -> dict[str, Any]:
         "user_history": state and state.history,
         "user_features": state and msgspec.json.encode(state.features).decode(),
         "catalogue_offsets": msgspec.json.encode(event.catalogue_offsets).decode(),
+        "replay": event.replay and _replay(event.replay),
     }
+
+
+def _replay(inputs: ReplayInputs) -> dict[str, Any]:
+    offsets = msgspec.json.encode(inputs.interaction_offsets).decode()
+    return msgspec.structs.asdict(inputs) | {"interaction_offsets": offsets}
 
 
 def _attributes(row: dict[str, Any]) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 from pyspark.sql.types import (
     ArrayType,
+    BinaryType,
     BooleanType,
     DataType,
     DoubleType,
@@ -39,7 +40,23 @@ _ENVELOPE = _columns(
 )
 COORDINATES = _columns(topic=_TEXT, partition=_INT, offset=_LONG, appended_at=_TIME)
 
-_SLATE_ITEM = _columns(item_id=_TEXT, position=_INT, score=_REAL, propensity=_REAL, source=_TEXT)
+_SLATE_ITEM = _columns(
+    item_id=_TEXT,
+    position=_INT,
+    score=_REAL,
+    propensity=_REAL,
+    source=_TEXT,
+    fixed=_FLAG,
+    rules=ArrayType(_TEXT),
+)
+_REPLAY = _columns(
+    n=_INT,
+    categories=ArrayType(_TEXT),
+    exclude=ArrayType(_TEXT),
+    shown=ArrayType(_TEXT),
+    history=BinaryType(),
+    interaction_offsets=_TEXT,  # JSON object
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,9 @@ IMPRESSIONS = _landed(
     user_history=ArrayType(_TEXT),
     user_features=_TEXT,  # JSON object, as logged at serving
     catalogue_offsets=_TEXT,  # JSON object
+    surfaces_version=_TEXT,
+    policy=_TEXT,
+    replay=_REPLAY,
 )
 ITEMS = _landed(
     "items",
@@ -199,12 +219,38 @@ def landed_tables(topics: Topics) -> dict[str, Table]:
 
 
 def ensure_tables(spark: SparkSession, namespace: Namespace) -> None:
-    """Create the tables of the namespace that do not exist yet."""
+    """Create the tables of the namespace that do not exist yet, and add the columns that older ones lack.
+
+    A column that is added is null in the rows from before.
+    """
     spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG}.{namespace}")
     existing = {row.tableName for row in spark.sql(f"SHOW TABLES IN {CATALOG}.{namespace}").collect()}
     for table in TABLES:
-        if table.name not in existing:
+        if table.name in existing:
+            _add_columns(spark, table_name(namespace, table), table.schema())
+        else:
             spark.sql(_ddl(namespace, table))
+
+
+def _add_columns(spark: SparkSession, name: str, wanted: StructType) -> None:
+    missing = _missing(spark.table(name).schema, wanted)
+    if missing:
+        spark.sql(f"ALTER TABLE {name} ADD COLUMNS ({', '.join(missing)})")
+
+
+def _missing(found: DataType, wanted: DataType, path: str = "") -> list[str]:
+    """Return what `found` lacks as Spark's definitions of columns, those inside structs and arrays by their paths."""
+    if isinstance(found, ArrayType) and isinstance(wanted, ArrayType):
+        return _missing(found.elementType, wanted.elementType, f"{path}element.")
+    if not (isinstance(found, StructType) and isinstance(wanted, StructType)):
+        return []
+    missing = []
+    for field in wanted.fields:
+        if field.name in found.names:
+            missing += _missing(found[field.name].dataType, field.dataType, f"{path}{field.name}.")
+        else:
+            missing.append(f"{path}{field.name} {field.dataType.simpleString()}")
+    return missing
 
 
 def _ddl(namespace: Namespace, table: Table) -> str:

@@ -67,8 +67,8 @@ def land(
     LeaseLost when this one lost its place.
     """
     run = LandingRun()
-    ensure_tables(lander.spark, lander.topics.namespace)
     with landing_lease(lander.store, lander.topics.namespace) as lease:
+        ensure_tables(lander.spark, lander.topics.namespace)
         while True:
             query = _start(lander, lease, run, available_now=available_now, progress=progress)
             try:

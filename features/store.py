@@ -4,7 +4,7 @@ import importlib
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,9 @@ from features.lake import ITEM_FEATURES, USER_FEATURES, Table, table_name
 from features.project import HISTORY, ITEM, ITEM_VIEW, USER, USER_VIEW, WRITTEN_AT, View, feast_project
 from streaming.ids import UserId
 from streaming.namespace import Namespace
+
+BY_USER, BY_ITEM = (USER_VIEW, USER), (ITEM_VIEW, ITEM)
+"""The views that join to examples, each with the column that names its entity."""
 
 _STAMP = "event_timestamp"
 _BROADCAST_ROWS = 200_000
@@ -60,8 +63,10 @@ class FeatureStore:
         }
 
     @_without_warnings()
-    def point_in_time_join(self, examples: DataFrame) -> DataFrame:
-        """Return `examples` (user_id, item_id, event_timestamp, …) with the features of both views as of their time.
+    def point_in_time_join(
+        self, examples: DataFrame, views: Sequence[tuple[View, str]] = (BY_USER, BY_ITEM)
+    ) -> DataFrame:
+        """Return `examples` (user_id, item_id, event_timestamp, …) with the features of `views` as of their time.
 
         A feature row joins when its timestamp is not later than the example's. Feast is asked once per view for the
         distinct entities and times, which are far fewer than the examples.
@@ -70,7 +75,7 @@ class FeatureStore:
         # Feast takes pyspark's active session, and a streaming batch leaves a copy of ours active: this sets it back.
         spark.createDataFrame([], "nothing int")
         joined = examples
-        for view, key in ((USER_VIEW, USER), (ITEM_VIEW, ITEM)):
+        for view, key in views:
             asked = examples.select(key, _STAMP).distinct().localCheckpoint()  # Feast's query reads it four times
             asked.createOrReplaceTempView(f"{view.name}_asked")
             job = self._feast.get_historical_features(

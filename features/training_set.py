@@ -5,7 +5,6 @@ from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
-from pyspark.sql.types import StringType
 
 from features.labels import ExampleSpec, impression_examples, numbered_log, organic_examples
 from features.lake import (
@@ -19,6 +18,7 @@ from features.lake import (
     Table,
     table_name,
 )
+from features.logged import logged_feature
 from features.project import USER_VIEW
 from features.store import FeatureStore
 from features.transforms import item_features, user_features
@@ -71,10 +71,7 @@ def _column(name: str) -> Column:
     if name == "event_timestamp":
         return F.col("happened_at").alias(name)
     if name in USER_VIEW.features:
-        kind = EXAMPLES.columns[name].dataType
-        logged = F.get_json_object("logged_user_features", f"$.{name}")
-        if not isinstance(kind, StringType):
-            logged = logged.try_cast("double").try_cast(kind)  # counts are logged as numbers with a point
+        logged = logged_feature("logged_user_features", name, EXAMPLES.columns[name].dataType)
         return F.coalesce(logged, F.col(name)).alias(name)
     return F.col(name)
 

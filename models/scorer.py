@@ -209,12 +209,27 @@ class Scorer:
             for number, task in enumerate(self.spec.ranking.conversions, start=1)
         }
 
+    def inputs(self, query: Query, rows: Rows, popularity: PopularityWindow) -> NDArray[np.float32] | None:
+        """Return the numbers that the ranker reads of each of `rows`, float32 [n, features] in the spec's order.
+
+        None for a user without a history, for whom the ranker is not asked.
+        """
+        read = self._read(query)
+        if read.user is None:
+            return None
+        counts = popularity_counts(popularity, query.as_of, len(self._vocabulary))
+        items = self._shortlist(rows, self._retrieval.vectors.take(rows) @ read.user)
+        return dense_features(self._sources, read.recent, UserValues.of(query.user_features), items, counts)
+
+    def _shortlist(self, rows: Rows, sequence: Vector) -> Shortlist:
+        return Shortlist(
+            rows, self._ranking.interactions_total.take(rows), self._ranking.mean_value.take(rows), sequence
+        )
+
     def _logits(self, read: _Reading, user: Vector, rows: Rows, counts: PopularityCounts) -> NDArray[np.float32]:
         """Return float32 [n, 1 + conversions]."""
         vectors = self._retrieval.vectors.take(rows)
-        items = Shortlist(
-            rows, self._ranking.interactions_total.take(rows), self._ranking.mean_value.take(rows), vectors @ user
-        )
+        items = self._shortlist(rows, vectors @ user)
         features = read.query.user_features
         dense = dense_features(self._sources, read.recent, UserValues.of(features), items, counts)
         history = self._retrieval.vectors.take(read.recent.newest(self.spec.ranking.network.places))

@@ -95,6 +95,22 @@ class ImpressionMetrics:
         self._waiting.set(count)
 
 
+class RecordMetrics:
+    """What became of the slates that can be explained."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._records = Counter(
+            "flywheel_slate_records",
+            "Records of slates by what became of them: written, too_large or lost.",
+            ("status",),
+            registry=registry,
+        )
+
+    def settled(self, status: str, count: int = 1) -> None:
+        """Count records that ended the same way."""
+        self._records.labels(status).inc(count)
+
+
 class RecommendMetrics:
     """What the pipeline did, stage by stage, and what it did it with."""
 

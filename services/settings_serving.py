@@ -36,6 +36,13 @@ class ServingSettings(BaseModel):
     replay_share: float = Field(
         0.01, ge=0, le=1, description="share of impressions that carry the whole history, for `flywheel replay`"
     )
+    explain_share: float = Field(
+        1.0, ge=0, le=1, description="share of requests whose record is kept, for `GET /v1/explain`"
+    )
+    explain_records: int = Field(
+        10_000, ge=0, description="newest records that a process keeps in the store, at most 32 KiB each; 0 = none"
+    )
+    explain_minutes: int = Field(15, ge=1, le=1_440, description="minutes that a record is kept")
     acknowledge_deadline_ms: int = Field(4_000, ge=1, description="time for Kafka to acknowledge an event; then 503")
     event_max_age_hours: int = Field(24 * 7, ge=1, description="oldest happened_at that the collector accepts")
     event_max_ahead_seconds: int = Field(300, ge=0, description="how far ahead of our clock happened_at may be")

@@ -51,9 +51,13 @@ class Shown:
     """Takes impressions as the log does."""
 
     impressions: list[Impression] = field(default_factory=list)
+    slates: list[tuple[Impression, History]] = field(default_factory=list)
 
     def offer(self, impression: Impression) -> None:
         self.impressions.append(impression)
+
+    def record(self, impression: Impression, history: History) -> None:
+        self.slates.append((impression, history))
 
 
 @dataclass
@@ -123,10 +127,11 @@ def _application(one: InProcess, serving: ServingSettings) -> Recommender:
     states = UserStates(one.histories, 5.0, 1_000, LastStates(0, time.monotonic))  # type: ignore[arg-type]
     parts = Parts(
         engine=one.engine,
-        pipeline=Pipeline(one.engine, states, Impressions(one.log, 0.0), metrics[0], time.perf_counter),
+        pipeline=Pipeline(one.engine, states, Impressions(one.log, 0.0, one.log.record), metrics[0], time.perf_counter),
         surfaces=lambda: BUILT_IN,
         similar=lambda like: one.engine.compute(lambda live: find_similar(live, like)),
         evaluations=Evaluations(one.engine, states, lambda: BUILT_IN[HOME], 60, time.monotonic),
+        explanations=None,  # type: ignore[arg-type]  # there is no store of records
         upkeep=None,  # type: ignore[arg-type]  # nothing is followed
         metrics=metrics,
         now=lambda: one.now,

@@ -24,6 +24,7 @@ class Scope(StrEnum):
 
     RECOMMEND = "recommend"
     WRITE = "write"
+    READ_USER = "read-user"
     ADMIN = "admin"
 
 

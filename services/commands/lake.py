@@ -1,19 +1,22 @@
 """Commands of the slow path: landing, features, materialisation, accounting, maintenance."""
 
 import os
+import sys
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, moment, show, stop_on_signal
+from services.commands.common import AsJson, console, moment, need_lake, show, stop_on_signal
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from features.batch import Landing
+    from features.skew import FeatureSkew
     from services.config import Settings
 
 AsOf = Annotated[str | None, typer.Option(help="Moment that decides what is known, ISO 8601 with zone; now if unset.")]
@@ -24,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command("land")(land)
     app.command("build-features")(build_features)
     app.command("materialise")(materialise)
+    app.command("skew")(skew)
     app.command("audit")(audit)
     app.command("maintain")(maintain)
 
@@ -87,6 +91,34 @@ def materialise(as_of: AsOf = None, as_json: AsJson = False) -> None:
     show("Materialised", [{"view": view, "rows": rows} for view, rows in counts.items()], as_json)
 
 
+def skew(
+    hours: Annotated[float, typer.Option(min=0.01, help="How far back the requests go.")] = 24.0,
+    as_of: AsOf = None,
+    limit: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Exit 1 when a feature differs in a larger share.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the user features that requests were served with to what training joins for them, feature by feature."""
+    from services.config import load_settings
+
+    until = moment(as_of)
+    need_lake(load_settings())
+    from features.skew import Served, measure_skew
+    from features.store import FeatureStore
+    from services.recommend.state import STORE_DOWN
+
+    settings, spark = _open()
+    store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
+    store.apply()
+    served = Served(until - timedelta(hours=hours), until, (STORE_DOWN,))
+    found = measure_skew(spark, settings.topics.namespace, store, served)
+    rows = [msgspec.to_builtins(one) if as_json else _in_short(one) for one in found]
+    show(f"Skew over {found[0].requests} requests", rows, as_json)
+    if limit is not None and any(one.share is not None and one.share > limit for one in found):
+        sys.exit(1)
+
+
 def audit(as_json: AsJson = False) -> None:
     """Balance what is in Kafka with what is in the lake, by topic and partition; exit 1 on any difference."""
     from features.accounting import audit as balance
@@ -104,6 +136,18 @@ def maintain(as_json: AsJson = False) -> None:
     settings, spark = _open()
     kept = settings.lake.snapshots_kept
     show("Maintained", run(spark, settings.topics.namespace, kept), as_json)
+
+
+def _in_short(skew: "FeatureSkew") -> dict[str, str]:
+    """Return a row that fits a terminal."""
+    share, difference = ("-" if value is None else f"{value:.4g}" for value in (skew.share, skew.mean_difference))
+    return {
+        "feature": skew.feature,
+        "differ": f"{skew.differing} of {skew.compared}",
+        "share": share,
+        "one_side": str(skew.only_served + skew.only_joined),
+        "mean_difference": difference,
+    }
 
 
 def _open() -> "tuple[Settings, SparkSession]":

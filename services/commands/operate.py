@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, show
+from services.commands.common import AsJson, console, say, show
 
 
 class Data(StrEnum):
@@ -23,6 +23,7 @@ class KeyScope(StrEnum):
 
     RECOMMEND = "recommend"
     WRITE = "write"
+    READ_USER = "read-user"
     ADMIN = "admin"
 
 
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
     app.command("topics")(topics)
     app.command("add-key")(add_key)
+    app.command("explain")(explain)
     app.command("replay")(replay)
 
 
@@ -97,6 +99,41 @@ def add_key(
     key, entry = new_key(name, [Scope(one.value) for one in scope], settings.topics.namespace)
     add(file, entry)
     sys.stdout.write(f"{key}\n")
+
+
+def explain(
+    request_id: Annotated[str, typer.Argument(help="The id of a request whose impression has landed.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a slate that has landed in the lake: sources, scores, propensities, rules and the state it was made for."""
+    from features.landed import find_impression
+    from services.config import load_settings
+    from services.recommend.explain import NotLanded, explain_alone
+    from streaming.ids import RequestId
+
+    settings = load_settings()
+    lake, namespace = settings.lake.under(settings.home), settings.topics.namespace
+    impression = find_impression(lake, namespace, RequestId(request_id))
+    if impression is None:
+        raise NotLanded(f"no impression of request {request_id!r} is in the lake: `flywheel land` lands them")
+    found = explain_alone(impression)
+    if as_json:
+        show("Explained", [msgspec.to_builtins(found)], as_json)
+        return
+    say([f"{name}: {value}" for name, value in msgspec.to_builtins(found).items() if name != "items" and value])
+    rows = [
+        {
+            "position": item.position,
+            "item_id": item.item_id,
+            "source": item.source,
+            "score": round(item.score, 4),
+            "propensity": round(item.propensity, 4),
+            "fixed": item.fixed,
+            "rules": ", ".join(item.rules),
+        }
+        for item in found.items
+    ]
+    show(f"Request {request_id}", rows, as_json)
 
 
 def replay(

@@ -9,6 +9,7 @@ from services.metrics import HttpMetrics
 from services.recommend.parts import Parts
 from services.recommend.routes.batch import BatchRoutes
 from services.recommend.routes.evaluations import EvaluationRoutes
+from services.recommend.routes.explaining import ExplainRoutes
 from services.recommend.routes.in_force import InForceRoutes
 from services.recommend.routes.popular import PopularRoutes
 from services.recommend.routes.ranking import RankRoutes
@@ -38,6 +39,7 @@ class Recommender:
             *SimilarRoutes(self._parts).routes(),
             *PopularRoutes(self._parts).routes(),
             *InForceRoutes(self._parts).routes(),
+            *ExplainRoutes(self._parts).routes(),
             *EvaluationRoutes(self._parts, self.serving.recommender_workers).routes(),
             Route("GET", "/readyz", "Whether slates can be answered.", self._ready, {200: Ready, 503: Ready}),
         ]

@@ -4,9 +4,11 @@ import logging
 import queue
 import threading
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from features.history import History
 from services.metrics import ImpressionMetrics
 from streaming.config import KafkaSettings
 from streaming.errors import BrokerUnavailable
@@ -36,6 +38,13 @@ class Impressions:
 
     sink: ImpressionSink
     replay_share: float
+    record: Callable[[Impression, History], None] | None = None
+
+    def offer(self, impression: Impression, history: History) -> None:
+        """Have a slate logged, and kept with the history it was computed from where records are kept."""
+        self.sink.offer(impression)
+        if self.record is not None:
+            self.record(impression, history)
 
     def is_replayable(self, request_id: RequestId) -> bool:
         """Whether a request is of the sample; the id alone decides."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from services.metrics import ImpressionMetrics, RecommendMetrics
 from services.recommend.engine import Engine
 from services.recommend.evaluation import Evaluations
+from services.recommend.explanations import Explanations
 from services.recommend.pipeline import Pipeline
 from services.recommend.similar import Like, Similar
 from services.recommend.surfaces import Surface
@@ -24,6 +25,7 @@ class Parts:
     surfaces: Callable[[], Mapping[str, Surface]]
     similar: Callable[[Like], Awaitable[Similar | None]]
     evaluations: Evaluations
+    explanations: Explanations
     upkeep: Upkeep
     metrics: tuple[RecommendMetrics, ImpressionMetrics]
     now: Callable[[], int]

@@ -144,7 +144,7 @@ class Pipeline:
 
     def log(self, request_id: RequestId, asker: Asker, ask: Ask, computed: Computed) -> None:
         """Have it logged that a slate was shown; clicks on it carry `request_id`."""
-        self._impressions.sink.offer(self._impression(request_id, asker, ask, computed))
+        self._impressions.offer(self._impression(request_id, asker, ask, computed), computed.state.history)
 
     def _impression(self, request_id: RequestId, asker: Asker, ask: Ask, computed: Computed) -> Impression:
         slate, state = computed.slate, computed.state

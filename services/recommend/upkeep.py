@@ -10,6 +10,7 @@ from features.online import OnlineReader
 from services.metrics import ImpressionMetrics, RecommendMetrics
 from services.recommend.champion import ChampionWatch
 from services.recommend.engine import Engine
+from services.recommend.explanations import Explanations
 from services.recommend.impressions import ImpressionLog
 from services.recommend.tails import Tails
 
@@ -20,21 +21,21 @@ _LOOK_S = 0.05
 
 
 class Upkeep:
-    """The threads beside the event loop: the log's tails, the champion's watch, snapshots, the impressions' sender."""
+    """The threads beside the event loop: those that follow log and champion, keep snapshots, send what was shown."""
 
     def __init__(
         self,
         engine: Engine,
         tails: Tails,
         champion: ChampionWatch,
-        impressions: ImpressionLog,
+        senders: tuple[ImpressionLog, Explanations],
         reader: OnlineReader,
         snapshot_s: float,
     ) -> None:
         self._engine = engine
         self._tails = tails
         self._champion = champion
-        self._impressions = impressions
+        self._impressions, self._explanations = senders
         self._reader = reader
         self._snapshot_s = snapshot_s
         self._stop = threading.Event()
@@ -48,6 +49,7 @@ class Upkeep:
         self._champion.start(self._tails.catalogue_caught_up)
         self._impressions.start()
         self._keeping.start()
+        self._explanations.start()
         self._settling = asyncio.create_task(self._settle_heap())
 
     async def stop(self) -> None:
@@ -55,6 +57,7 @@ class Upkeep:
         if self._settling is not None:
             self._settling.cancel()
         await asyncio.to_thread(self._stop_threads)
+        await self._explanations.close()
         await self._reader.close()
 
     def checks(self) -> dict[str, bool]:
@@ -94,6 +97,7 @@ class Upkeep:
         self._tails.stop()
         self._keeping.join()
         self._impressions.stop(_STOP_TIMEOUT_S)
+        self._explanations.stop(_STOP_TIMEOUT_S)
 
     async def _settle_heap(self) -> None:
         """Once the state is complete, take it out of the garbage collector's rounds, which would walk all of it."""

@@ -13,6 +13,8 @@ from pyspark.sql import Row, SparkSession
 
 from features.accounting import audit
 from features.config import LakeSettings, StoreSettings, require
+from features.lake import ensure_tables
+from features.landed import find_impression
 from features.landing import Lander, LandingRun, land
 from features.lease import LeaseHeld, landing_lease
 from features.snapshots import current_snapshot_id, read_table
@@ -27,9 +29,11 @@ from streaming.events import (
     ItemUpserted,
     Kind,
     LoggedState,
+    ReplayInputs,
     SlateItem,
     UserUpserted,
 )
+from streaming.ids import RequestId
 from streaming.namespace import Namespace, parse_namespace
 from streaming.producer import EventProducer
 from streaming.topics import Topics, dead_letters, ensure_topics, parked
@@ -78,6 +82,29 @@ EVENTS: list[Event] = [
         catalogue_offsets={"0": 12},
     ),
 ]
+FULL = Impression(
+    **envelope("q-3"),
+    surface="home",
+    variant="champion",
+    slate=[
+        SlateItem(
+            item_id="i1",
+            position=0,
+            score=0.5,
+            propensity=1.0,
+            source="model",
+            fixed=True,
+            rules=["pin", "boost:sale"],
+        )
+    ],
+    seed=7,
+    user_id="u1",
+    surfaces_version="0123456789ab",
+    policy="explored",
+    replay=ReplayInputs(
+        n=10, categories=["a"], exclude=["i2"], shown=["i3"], history=b"\x93\x00\xff", interaction_offsets={"0": 40}
+    ),
+)
 IMPOSSIBLE = Impression(**envelope("q-2"), surface="home", variant="a", slate=[], seed=2**63, user_id="u1")
 
 
@@ -171,12 +198,20 @@ def test_a_slate_lands_with_its_state(world):
         "score": 0.5,
         "propensity": 0.25,
         "source": "model",
+        "fixed": False,
+        "rules": [],
     }
+    assert (row.surfaces_version, row.policy, row.replay) == (None, None, None)  # the event says nothing of them
     assert (row.user_history, row.user_features, row.catalogue_offsets) == (
         ["i3", "i1"],
         '{"interactions_30d":3.0}',
         '{"0":12}',
     )
+
+
+def test_a_landed_impression_can_be_had_again_as_it_was_sent(world, lake):
+    [sent] = [event for event in EVENTS if isinstance(event, Impression)]
+    assert find_impression(lake, world.topics.namespace, RequestId("q-1")) == sent
 
 
 def test_a_removed_item_is_a_row_and_its_null_record_is_counted(world):
@@ -266,3 +301,50 @@ def test_a_second_lander_says_so_and_ends(world, store):
 def test_the_lease_is_free_again_afterwards(world, store):
     with landing_lease(store, world.topics.namespace) as lease:
         lease.check()
+
+
+BEFORE = (
+    "event_id string, happened_at timestamp, received_at timestamp, source_time timestamp, producer string, "
+    "schema_version int, user_id string, session_id string, surface string, variant string, model_version string, "
+    "slate array<struct<item_id:string,position:int,score:double,propensity:double,source:string>>, seed bigint, "
+    "fallbacks array<string>, user_history array<string>, user_features string, catalogue_offsets string, "
+    "topic string, partition int, offset bigint, appended_at timestamp"
+)
+"""The columns of `impressions` before it had those of rules and replay."""
+
+
+def test_a_table_from_before_gains_the_newer_columns_and_keeps_its_rows(spark, broker, lake, store, namespace):
+    lander = lander_of(spark, broker, lake, store, namespace)
+    table = f"lake.{namespace}.impressions"
+    spark.sql(f"CREATE NAMESPACE lake.{namespace}")
+    spark.sql(f"CREATE TABLE {table} ({BEFORE}) USING iceberg PARTITIONED BY (months(happened_at))")
+    spark.sql(
+        f"INSERT INTO {table} (event_id, happened_at, surface, slate, offset) VALUES ('old', TIMESTAMP "  # noqa: S608
+        "'2026-01-02 03:04:05', 'home', array(named_struct('item_id', 'i9', 'position', 0, 'score', 0.1D, "
+        "'propensity', 0.5D, 'source', 'new')), 3)"
+    )
+    ensure_topics(broker, lander.topics)
+    producer = EventProducer(broker, lander.topics)
+    producer.publish([FULL])
+    producer.close()
+    land(lander, available_now=True)
+    old, new = sorted(spark.table(table).collect(), key=lambda row: row.event_id != "old")
+    shown = {"item_id": "i9", "position": 0, "score": 0.1, "propensity": 0.5, "source": "new"}
+    assert old.slate[0].asDict() == shown | {"fixed": None, "rules": None}
+    assert (old.offset, old.surfaces_version, old.policy, old.replay) == (3, None, None, None)
+    assert (new.slate[0].fixed, new.slate[0].rules) == (True, ["pin", "boost:sale"])
+    assert (new.surfaces_version, new.policy) == ("0123456789ab", "explored")
+    assert new.replay.asDict() == {
+        "n": 10,
+        "categories": ["a"],
+        "exclude": ["i2"],
+        "shown": ["i3"],
+        "history": bytearray(b"\x93\x00\xff"),
+        "interaction_offsets": '{"0":40}',
+    }
+    assert find_impression(lake, namespace, RequestId("q-3")) == FULL
+    assert find_impression(lake, namespace, RequestId("q-4")) is None
+    before = current_snapshot_id(lake, namespace, "impressions")
+    fields = spark.table(table).schema
+    ensure_tables(spark, namespace)
+    assert (current_snapshot_id(lake, namespace, "impressions"), spark.table(table).schema) == (before, fields)

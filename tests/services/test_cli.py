@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import typer.main
+from small_lake import write_lake
 
 from services.cli import app
 
@@ -126,3 +129,43 @@ def test_a_key_without_a_file_to_keep_it_is_refused(tmp_path: Path) -> None:
     done = run("add-key", "shop", "--scope", "write", home=tmp_path)
     assert done.returncode == 2
     assert "FLYWHEEL_SERVING__API_KEYS_FILE" in sentence(done)
+
+
+@pytest.mark.parametrize("command", [["skew"], ["explain", "0" * 32]])
+def test_without_a_lake_the_sentence_says_how_to_have_one(command: list[str], tmp_path: Path) -> None:
+    done = run(*command, home=tmp_path)
+    assert done.returncode == 1
+    assert "run `flywheel land` first" in sentence(done)
+
+
+def test_a_slate_that_has_landed_is_shown_with_what_its_impression_holds(tmp_path: Path) -> None:
+    moment = pa.array([datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)], pa.timestamp("us", "UTC"))
+    shown = {"item_id": "i9", "position": 0, "score": 0.25, "propensity": 0.5, "source": "new", "rules": ["pin"]}
+    landed = {
+        "event_id": ["it's"],
+        "happened_at": moment,
+        "received_at": moment,
+        "producer": ["recommender"],
+        "user_id": ["u1"],
+        "surface": ["home"],
+        "variant": ["champion"],
+        "model_version": ["m-1"],
+        "slate": [[shown]],
+        "seed": [7],
+        "user_history": [["i1", "i2"]],
+        "user_features": ['{"interactions_total":2.0,"context.page":"home"}'],
+        "policy": ["explored"],
+    }
+    write_lake(tmp_path, "flywheel", {"impressions": pa.table(landed)})
+    done = run("explain", "it's", "--json", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [found] = json.loads(done.stdout)
+    empty = {"fixed": False, "drivers": [], "task_scores": {}, "features": {}}
+    assert found["items"] == [shown | empty]
+    assert (found["user_id"], found["policy"], found["shown_at"]) == ("u1", "explored", 1_767_323_045_678)
+    assert found["history"] == ["i1", "i2"]
+    assert (found["user_features"], found["context"]) == ({"interactions_total": 2.0}, {"page": "home"})
+    assert "m-1" in found["notes"][0]
+    missing = run("explain", "' OR 1=1", home=tmp_path)
+    assert missing.returncode == 1
+    assert "is in the lake" in sentence(missing)

@@ -39,6 +39,7 @@ RECOMMENDER: dict[tuple[str, str], Scope | str | None] = {
     ("GET", "/v1/surfaces"): Scope.RECOMMEND,
     ("GET", "/v1/models"): Scope.RECOMMEND,
     ("POST", "/v1/similar"): Scope.RECOMMEND,
+    ("GET", "/v1/explain/{request_id}"): Scope.READ_USER,
     ("POST", "/v1/evaluations"): Scope.ADMIN,
     ("POST", "/v1/evaluations/{evaluation_id}/recommend"): Scope.ADMIN,
     ("DELETE", "/v1/evaluations/{evaluation_id}"): Scope.ADMIN,
@@ -119,7 +120,7 @@ def test_every_route_asks_for_its_scope(tmp_path: Path, keys_file: Path) -> None
         listed = {(route.method, route.path) for route in application.routes()}
         assert listed == {route for route in tables[name] if route[1] not in ("/livez", "/", "/metrics", "/docs.json")}
         for (method, path), scope in tables[name].items():
-            url = path.replace("{item_id}", "i1").replace("{evaluation_id}", "e1")
+            url = path.replace("{item_id}", "i1").replace("{evaluation_id}", "e1").replace("{request_id}", "0" * 32)
             statuses = {
                 holder: call(front, method, url, headers={"authorization": f"Bearer {key}"}).status_code
                 for holder, key in (keys | {"wrong": "fw_wrong"}).items()

@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from waiting import wait_until
 
 from features.config import StoreSettings
+from features.slate_records import SlateRecords
 from features.updater import run_updater
 from models.registry import Champion, Registry
 from services.collector import build_collector
@@ -35,6 +36,7 @@ from services.recommender import build_recommender
 from streaming.codec import decode
 from streaming.config import KafkaSettings, client_options
 from streaming.events import Impression, ItemUpserted, ModelPromoted
+from streaming.ids import UserId
 from streaming.namespace import parse_namespace
 from streaming.producer import EventProducer
 from streaming.topics import ensure_topics
@@ -315,6 +317,32 @@ def test_what_is_in_force_is_told(circle: Circle) -> None:
     assert names == {"home", "probe"}
 
 
+def test_a_slate_can_be_explained_until_its_user_is_forgotten(circle: Circle, world: Any) -> None:
+    answer = circle.recommend(user_id="u14", n=10, context={"page": "home"})
+    path = f"/v1/explain/{answer['request_id']}"
+    why = wait_until(lambda: found.json() if (found := circle.recommender.get(path)).status_code == 200 else None)
+    assert [item["item_id"] for item in why["items"]] == [item["item_id"] for item in answer["slate"]]
+    assert [item["source"] for item in why["items"]] == [item["source"] for item in answer["slate"]]
+    assert (why["request_id"], why["user_id"], why["context"]) == (answer["request_id"], "u14", {"page": "home"})
+    assert {one["item_id"] for item in why["items"] for one in item["drivers"]} <= set(world.history("u14"))
+    assert all(item["features"] and item["drivers"] and item["task_scores"] for item in why["items"])
+    assert why["notes"] == []
+    records = SlateRecords(circle.settings.store, parse_namespace(NAMESPACE))
+    assert records.delete_user(UserId("u14")) >= 1
+    gone = circle.recommender.get(path)
+    assert gone.status_code == 404
+    assert "kept for 15 minutes" in gone.json()["detail"]
+    for command in ("explain", "replay"):
+        assert f"`flywheel {command} {answer['request_id']}`" in gone.json()["detail"]
+
+
+@pytest.mark.parametrize("request_id", ["x", "0" * 31, "0" * 33, "A" * 32, "*" * 32, "0" * 31 + "%0A", "%F0%9F%A6%86"])
+def test_what_is_no_request_id_is_refused(circle: Circle, request_id: str) -> None:
+    answer = circle.recommender.get(f"/v1/explain/{request_id}")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "request_id"
+
+
 RECOMMEND, SIMILAR, EVALUATE = "/v1/recommend", "/v1/similar", "/v1/evaluations/none/recommend"
 GUEST, BATCH, RANK, POPULAR = "/v1/session/recommend", "/v1/recommend/batch", "/v1/rank", "/v1/popular"
 BAD_BODIES: list[tuple[str, str, int, str]] = [
@@ -471,6 +499,7 @@ def test_with_the_store_down_a_session_still_counts(circle: Circle, serve: Serve
         assert {"i0", "i3"}.isdisjoint(item["item_id"] for item in helped["slate"])
         guest = client.post("/v1/session/recommend", json={"events": session, "n": 10}).json()
         assert guest["fallbacks"] == []
+        assert client.get(f"/v1/explain/{'0' * 32}").status_code == 503
         evaluation = client.post("/v1/evaluations").json()["evaluation_id"]
         steps = {"steps": [{"user_id": "u1", "as_of": 1}]}
         assert client.post(f"/v1/evaluations/{evaluation}/recommend", json=steps).status_code == 503
