@@ -20,7 +20,7 @@ from services.recommend.application import Recommender
 from services.recommend.champion import ChampionWatch
 from services.recommend.engine import Engine
 from services.recommend.evaluation import Evaluations
-from services.recommend.impressions import ImpressionLog, Impressions
+from services.recommend.impressions import LINGER_MS, ImpressionLog, Impressions
 from services.recommend.parts import Parts
 from services.recommend.pipeline import Pipeline
 from services.recommend.similar import find_similar
@@ -29,7 +29,9 @@ from services.recommend.surfaces import HOME
 from services.recommend.surfaces_file import SurfacesFile
 from services.recommend.tails import Tails
 from services.recommend.upkeep import Upkeep
+from services.spooling import impression_spool
 from streaming.namespace import Namespace
+from streaming.outbox import Delivery, Outbox
 
 
 def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -> Recommender:
@@ -41,7 +43,9 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     reader = OnlineReader(settings.store, namespace)
     last = LastStates(serving.last_states, time.monotonic)
     states = UserStates(reader, serving.store_deadline_ms / 1000, settings.store.history_length, last)
-    impressions = ImpressionLog(kafka, topics, serving.impression_queue, impression_metrics)
+    delivery = Delivery(serving.acknowledge_deadline_ms, LINGER_MS, impression_spool(settings))
+    outbox = Outbox(kafka, topics, delivery, impression_metrics.spool.drained)
+    impressions = ImpressionLog(outbox, serving.impression_queue, impression_metrics)
     models = Registry(artifacts_url(settings.model.under(settings.home)), namespace)
     champion = ChampionWatch(models, ModelCache(models, namespace), engine, serving.champion_poll_seconds)
     tails = Tails(kafka, topics, engine, metrics, champion.announced)

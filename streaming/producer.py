@@ -39,7 +39,8 @@ class EventProducer:
     ) -> None:
         """Connect; raises BrokerUnavailable when no broker answers within a few seconds.
 
-        An event waits up to `linger_ms` for others, with which it shares a request.
+        An event waits up to `linger_ms` for others, with which it shares a request; that is part of the time for its
+        delivery.
         """
         self._topics = topics
         self._delivery_timeout_s = delivery_timeout_ms / 1000
@@ -52,7 +53,7 @@ class EventProducer:
                 linger_ms=linger_ms,
                 batch_size=65_536,
                 max_block_ms=2_000,
-                request_timeout_ms=min(10_000, delivery_timeout_ms // 2),
+                request_timeout_ms=min(10_000, (delivery_timeout_ms - linger_ms) // 2),
                 delivery_timeout_ms=delivery_timeout_ms,
                 bootstrap_timeout_ms=5_000,
                 reconnect_backoff_max_ms=1_000,

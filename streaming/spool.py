@@ -123,7 +123,7 @@ class Spool:
         The file is larger than its records by up to their size again and some MB. Raises SpoolHeld and SpoolUnusable.
         """
         self.path = path
-        self._capacity = capacity
+        self.capacity = capacity
         self._now = now
         self._connection = _opened(path)
         # What is appended counts from the call on, so that the bound holds for what waits in memory too.
@@ -179,8 +179,8 @@ class Spool:
     def _refusal(self, size: int) -> SpoolError | None:
         if self._closed:
             return SpoolFailed(f"the spool {self.path} is closed")
-        if self._fill.bytes + size > self._capacity:
-            return SpoolFull(f"the spool {self.path} is full: {self._fill.bytes} of {self._capacity} bytes are taken")
+        if self._fill.bytes + size > self.capacity:
+            return SpoolFull(f"the spool {self.path} is full: {self._fill.bytes} of {self.capacity} bytes are taken")
         return None
 
     def _in_writer(self, function: Callable[[], T]) -> T:
