@@ -23,6 +23,7 @@ from services.recommend.evaluation import Evaluations
 from services.recommend.impressions import LINGER_MS, ImpressionLog, Impressions
 from services.recommend.parts import Parts
 from services.recommend.pipeline import Pipeline
+from services.recommend.ranker import Ranker
 from services.recommend.similar import find_similar
 from services.recommend.state import LastStates, UserStates
 from services.recommend.surfaces import HOME
@@ -49,10 +50,13 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     models = Registry(artifacts_url(settings.model.under(settings.home)), namespace)
     champion = ChampionWatch(models, ModelCache(models, namespace), engine, serving.champion_poll_seconds)
     tails = Tails(kafka, topics, engine, metrics, champion.announced)
+    ranker = Ranker(min(serving.ranking_budget_ms, serving.request_deadline_ms) / 1000, time.perf_counter)
     surfaces = SurfacesFile(serving.surfaces_file, serving.task_weights, time.monotonic)
     parts = Parts(
         engine=engine,
-        pipeline=Pipeline(engine, states, Impressions(impressions, serving.replay_share), metrics, time.perf_counter),
+        pipeline=Pipeline(
+            engine, states, Impressions(impressions, serving.replay_share), metrics, time.perf_counter, ranker
+        ),
         surfaces=surfaces.current,
         similar=lambda like: engine.compute(lambda live: find_similar(live, like)),
         evaluations=Evaluations(

@@ -20,6 +20,7 @@ from models.registry import Registry, UnknownModel
 from models.scorer import Scorer
 from services.recommend.engine import Engine
 from services.recommend.pipeline import CONTEXT, Ask, Slate, Stopwatch, choose
+from services.recommend.ranker import RANKER_FAILED, RANKER_SLOW, Rank, score_rows, unranked
 from services.recommend.state import State
 from services.recommend.surfaces import Surface
 from streaming.bounded import records
@@ -80,7 +81,8 @@ class Replayer:
             engine = Engine()
             ending.callback(engine.stop)
             self._follow(engine, impression, inputs, Path(folder))
-            slate: Slate = asyncio.run(engine.compute(lambda live: choose(live, ask, known, Stopwatch(lambda: 0.0))))
+            watch, rank = Stopwatch(lambda: 0.0), _rank(impression.fallbacks)
+            slate: Slate = asyncio.run(engine.compute(lambda live: choose(live, ask, known, watch, rank)))
         return Replayed(
             request_id=request_id,
             shown_at=impression.happened_at,
@@ -141,6 +143,11 @@ def same(logged: Sequence[SlateItem], again: Sequence[SlateItem]) -> bool:
         and math.isclose(one.propensity, other.propensity, rel_tol=1e-9)
         for one, other in zip(logged, again, strict=True)
     )
+
+
+def _rank(fallbacks: Sequence[str]) -> Rank:
+    """Return what ranks as it was done for a slate with these fallbacks."""
+    return next((unranked(name) for name in (RANKER_SLOW, RANKER_FAILED) if name in fallbacks), score_rows)
 
 
 def _state(logged: LoggedState, inputs: ReplayInputs) -> State:

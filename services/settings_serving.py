@@ -28,6 +28,9 @@ class ServingSettings(BaseModel):
     )
     request_deadline_ms: int = Field(5_000, ge=1, description="time for one request, evaluations aside; then 504")
     store_deadline_ms: int = Field(100, ge=1, description="time for reading the user's state; then its fallback")
+    ranking_budget_ms: int = Field(
+        1_000, ge=1, description="time from a request's start to its ranked candidates; else they stay as retrieved"
+    )
     last_states: int = Field(
         1_000, ge=0, description="user states a process remembers for 15 minutes, for while the store is away"
     )

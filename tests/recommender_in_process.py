@@ -24,6 +24,7 @@ from services.recommend.evaluation import Evaluations
 from services.recommend.impressions import Impressions
 from services.recommend.parts import Parts
 from services.recommend.pipeline import Pipeline
+from services.recommend.ranker import Ranker
 from services.recommend.similar import find_similar
 from services.recommend.state import LastStates, UserStates
 from services.recommend.surfaces import BUILT_IN, HOME
@@ -64,6 +65,7 @@ class InProcess:
     histories: Histories
     log: Shown
     now: int
+    ranker: Ranker
     front: Any = None
 
     def put(self, *events: Event) -> None:
@@ -95,7 +97,10 @@ class InProcess:
 
 @contextmanager
 def in_process(
-    world: Any, artifact: tuple[Path, str] | None, serving: ServingSettings | None = None
+    world: Any,
+    artifact: tuple[Path, str] | None,
+    serving: ServingSettings | None = None,
+    ranker: Ranker | None = None,
 ) -> Iterator[InProcess]:
     """Answer from the world's items and interactions, with the model of `artifact` or without one."""
     engine = Engine()
@@ -107,6 +112,7 @@ def in_process(
         Histories({user: History(tuple(sorted(events))) for user, events in by_user.items()}),
         Shown(),
         world.now,
+        ranker or Ranker(60.0, time.perf_counter),
     )
     one.put(*world.items)
     one.use(*world.interactions)
@@ -126,7 +132,7 @@ def _application(one: InProcess, serving: ServingSettings) -> Recommender:
     states = UserStates(one.histories, 5.0, 1_000, LastStates(0, time.monotonic))  # type: ignore[arg-type]
     parts = Parts(
         engine=one.engine,
-        pipeline=Pipeline(one.engine, states, Impressions(one.log, 0.0), metrics[0], time.perf_counter),
+        pipeline=Pipeline(one.engine, states, Impressions(one.log, 0.0), metrics[0], time.perf_counter, one.ranker),
         surfaces=lambda: BUILT_IN,
         similar=lambda like: one.engine.compute(lambda live: find_similar(live, like)),
         evaluations=Evaluations(one.engine, states, lambda: BUILT_IN[HOME], 60, time.monotonic),

@@ -18,6 +18,8 @@ Rows = NDArray[np.int64]
 TRENDING_DAYS, POPULAR_DAYS = 7, 30
 NOTHING: Rows = np.zeros(0, dtype=np.int64)
 FILL = "catalogue"
+MOST_FILLED = 1_000
+"""How many items fill up what the sources name too few of; more than any list of slates has."""
 
 
 @dataclass(frozen=True)
@@ -31,22 +33,32 @@ class Need:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Distinct rows, ascending, and for each the index in `names` of the source that named it first."""
+    """Distinct rows, ascending, and for each the index in `names` of the source that named it first.
+
+    `places` are those in the order of retrieval: what the first source names, best first, then what the next one adds.
+    """
 
     rows: Rows
     sources: NDArray[np.intp]
     names: Sequence[str]
+    places: NDArray[np.intp]
+
+    @property
+    def retrieval_scores(self) -> NDArray[np.float32]:
+        """What brings the candidates into the order of retrieval, float32[rows]: their places, negated."""
+        return -self.places.astype(np.float32)
 
     def including(self, rows: Rows, name: str) -> "Candidates":
         """Return the same with further rows, which the source `name` names; those that are there keep their source."""
         new = np.setdiff1d(rows, self.rows)
         at = np.searchsorted(self.rows, new)
         sources = np.insert(self.sources, at, len(self.names))
-        return Candidates(np.insert(self.rows, at, new), sources, [*self.names, name])
+        last = self.places.max(initial=-1) + 1 + np.arange(len(new))
+        return Candidates(np.insert(self.rows, at, new), sources, [*self.names, name], np.insert(self.places, at, last))
 
     def only(self, kept: NDArray[np.bool_]) -> "Candidates":
         """Return the candidates that `kept`, bool[rows], marks."""
-        return Candidates(self.rows[kept], self.sources[kept], self.names)
+        return Candidates(self.rows[kept], self.sources[kept], self.names, self.places[kept])
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield each source that named a row first and how many."""
@@ -154,4 +166,4 @@ def _merged(found: Sequence[Rows], names: Sequence[str]) -> Candidates:
     order = np.argsort(rows, kind="stable")  # of equal rows the first source's comes first
     rows = rows[order]
     first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
-    return Candidates(rows[first], named_by[order][first], names)
+    return Candidates(rows[first], named_by[order][first], names, order[first])
