@@ -124,8 +124,9 @@ SOURCES: Mapping[SourceName, Source] = MappingProxyType(
 def gather(live: Live, need: Need, quotas: Sequence[Quota], at_least: int) -> Candidates:
     """Ask the sources in the order of `quotas` and merge what they name; the first to name a row keeps it.
 
-    Only rows that may be shown come back. When the sources name fewer than `at_least`, every row that may be shown is a
-    candidate, so filters never starve a slate.
+    Only rows that may be shown come back. When the sources name fewer than `at_least`, the most used rows that may be
+    shown are candidates too, all of them or as many as any list can show: filters never starve a slate, and no request
+    has the whole catalogue ranked.
     """
     found = [
         need.allowed.among(SOURCES[quota.source](live, need, need.allowed.to_ask_for(quota.limit)))[: quota.limit]
@@ -134,7 +135,9 @@ def gather(live: Live, need: Need, quotas: Sequence[Quota], at_least: int) -> Ca
     names = [quota.source for quota in quotas]
     merged = _merged(found, names)
     if len(merged.rows) < at_least:
-        merged = _merged([*found, need.allowed.rows], [*names, FILL])
+        used = usage(live, need.allowed.rows, need.query.as_of, POPULAR_DAYS)
+        fill = need.allowed.rows[best(used, max(MOST_FILLED, at_least))]
+        merged = _merged([*found, fill], [*names, FILL])
     return merged
 
 
