@@ -19,8 +19,9 @@ from features.history import decode_history
 from models.registry import Registry, UnknownModel
 from models.scorer import Scorer
 from services.recommend.engine import Engine
+from services.recommend.overload import relieved
 from services.recommend.pipeline import CONTEXT, Ask, Slate, Stopwatch, choose
-from services.recommend.ranker import RANKER_FAILED, RANKER_SLOW, Rank, score_rows, unranked
+from services.recommend.ranker import OVERLOAD, RANKER_FAILED, RANKER_SLOW, Rank, score_rows, unranked
 from services.recommend.state import State
 from services.recommend.surfaces import Surface
 from streaming.bounded import records
@@ -111,7 +112,7 @@ class Replayer:
                 f"request {impression.request_id!r} was answered by the rules {impression.surfaces_version}, which are "
                 "not in force here: set FLYWHEEL_SERVING__SURFACES_FILE to the file of then"
             )
-        return Ask(
+        ask = Ask(
             n=inputs.n,
             surface=surface,
             as_of=impression.happened_at,
@@ -120,6 +121,7 @@ class Replayer:
             exclude=[ItemId(item_id) for item_id in inputs.exclude],
             shown=[ItemId(item_id) for item_id in inputs.shown],
         )
+        return relieved(ask, self.surfaces) if OVERLOAD in impression.fallbacks else ask
 
     def _follow(self, engine: Engine, impression: Impression, inputs: ReplayInputs, folder: Path) -> None:
         """Bring an engine to where it was when the slate was computed."""

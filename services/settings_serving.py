@@ -26,6 +26,9 @@ class ServingSettings(BaseModel):
     background_in_flight: int = Field(
         128, ge=1, description="requests in progress from which on those of low priority (`priority: u=5` up) get 429"
     )
+    overload_in_flight: int = Field(
+        192, ge=1, description="requests in progress beyond which slates are made cheaper: by the surface's `overload`"
+    )
     request_deadline_ms: int = Field(5_000, ge=1, description="time for one request, evaluations aside; then 504")
     store_deadline_ms: int = Field(100, ge=1, description="time for reading the user's state; then its fallback")
     ranking_budget_ms: int = Field(

@@ -27,7 +27,7 @@ from services.recommend.pipeline import Pipeline
 from services.recommend.ranker import Ranker
 from services.recommend.similar import find_similar
 from services.recommend.state import LastStates, UserStates
-from services.recommend.surfaces import BUILT_IN, HOME
+from services.recommend.surfaces import BUILT_IN, HOME, Surface
 from services.settings_serving import ServingSettings
 from streaming.consumer import Received
 from streaming.events import Event, Impression
@@ -66,6 +66,7 @@ class InProcess:
     log: Shown
     now: int
     ranker: Ranker
+    surfaces: Mapping[str, Surface] = field(default_factory=lambda: BUILT_IN)
     front: Any = None
 
     def put(self, *events: Event) -> None:
@@ -133,7 +134,7 @@ def _application(one: InProcess, serving: ServingSettings) -> Recommender:
     parts = Parts(
         engine=one.engine,
         pipeline=Pipeline(one.engine, states, Impressions(one.log, 0.0), metrics[0], time.perf_counter, one.ranker),
-        surfaces=lambda: BUILT_IN,
+        surfaces=lambda: one.surfaces,
         similar=lambda like: one.engine.compute(lambda live: find_similar(live, like)),
         evaluations=Evaluations(one.engine, states, lambda: BUILT_IN[HOME], 60, time.monotonic),
         upkeep=None,  # type: ignore[arg-type]  # nothing is followed

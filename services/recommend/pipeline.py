@@ -6,6 +6,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from services.recommend.engine import Engine, Offsets
 from services.recommend.filters import may_show, met, without_tired
 from services.recommend.impressions import Impressions
 from services.recommend.live import Live
-from services.recommend.ranker import Rank, Ranker, Unranked, score_rows
+from services.recommend.ranker import OVERLOAD, Rank, Ranker, Unranked, score_rows
 from services.recommend.state import NO_HISTORY, State, UserStates
 from services.recommend.surfaces import Surface
 from services.recommend.why import reasons
@@ -43,7 +44,7 @@ class Ask:
     """What is asked for: `as_of` in ms decides what is recent and available; without `seed` nothing is explored.
 
     `shown` are the items of the pages before, which come first in the list that this slate goes on with. `why` asks
-    for what speaks for each item.
+    for what speaks for each item. `overload` says how the slate is made cheaper: other rules are those of `surface`.
     """
 
     n: int
@@ -55,6 +56,7 @@ class Ask:
     context: Mapping[str, str | float | bool] = field(default_factory=dict)
     shown: Sequence[ItemId] = ()
     why: bool = False
+    overload: Literal["unranked", "other_rules"] | None = None
 
 
 @dataclass(frozen=True)
@@ -206,12 +208,15 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch, rank: Rank = sc
     frame = Frame(ask.surface, ask.n, ask.seed, pins, first)
     candidates = frame.with_pins(gather(live, need, ask.surface.sources, first + ask.n))
     watch.lap("candidates")
-    missing: list[str] = []
+    missing = [] if ask.overload is None else [OVERLOAD]
     try:
+        if ask.overload == "unranked":
+            raise Unranked(OVERLOAD)
         scores = rank(live, query, candidates.rows, predicted(live, ask.surface))
     except Unranked as reason:
         scores = candidates.retrieval_scores
-        missing.append(reason.fallback)
+        if reason.fallback not in missing:
+            missing.append(reason.fallback)
     if first:
         # Only now: a score's last digits depend on what is scored beside it, and pages are to agree on the order.
         left = ~np.isin(candidates.rows, taken)
