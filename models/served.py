@@ -15,11 +15,19 @@ from models.inputs import category_buckets, gap_buckets, shared_row, user_bucket
 from models.tables import GrowingTable
 from models.top import best
 from models.vocabulary import ItemRow
+from streaming.errors import FlywheelError
 from streaming.ids import ItemId
 
 Rows = NDArray[np.int64]
 Vector = NDArray[np.float32]
 
+_RUN_ERRORS = (
+    onnx_errors.Fail,
+    onnx_errors.EPFail,
+    onnx_errors.InvalidArgument,
+    onnx_errors.NotImplemented,
+    onnx_errors.RuntimeException,
+)
 _ONNX_ERRORS = (
     onnx_errors.InvalidProtobuf,
     onnx_errors.InvalidGraph,
@@ -103,6 +111,10 @@ class Shown:
     history: NDArray[np.float32]
 
 
+class RankerFailed(FlywheelError):
+    """The ranker's session raised an error."""
+
+
 class ServedRanker:
     """The ranker with the tables around it."""
 
@@ -123,7 +135,7 @@ class ServedRanker:
         self.mean_value.put(row, self._spec.mean_value)
 
     def logits(self, shown: Shown, user_features: Mapping[str, float | str]) -> NDArray[np.float32]:
-        """Return float32 [n, 1 + conversions]: the logits of the choice and of each conversion."""
+        """Return float32 [n, 1 + conversions]: the logits of the choice and of each conversion; raises RankerFailed."""
         user = _bag(self._users, user_buckets(user_features, self._spec.buckets))
         embeddings = np.hstack((self._items.take(shown.rows), np.tile(user, (len(shown.rows), 1))))
         inputs: dict[str, NDArray[np.generic]] = {"dense": shown.dense[None], "embeddings": embeddings[None]}
@@ -136,7 +148,10 @@ class ServedRanker:
                 "history": history[None],
                 "present": (np.arange(places) < len(shown.history))[None],
             }
-        logits: NDArray[np.float32] = self._ranker.run(None, inputs)[0][0]
+        try:
+            logits: NDArray[np.float32] = self._ranker.run(None, inputs)[0][0]
+        except _RUN_ERRORS as error:
+            raise RankerFailed(f"the ranker fails: {error}") from error
         return logits
 
 

@@ -12,7 +12,9 @@ from services.collect.durable import BrokerCheck, DurableSender
 from services.collect.intake import Clerk
 from services.config import Settings, load_settings
 from services.metrics import CollectorMetrics, HttpMetrics
+from services.spooling import event_spool
 from streaming.namespace import Namespace
+from streaming.outbox import Delivery, Outbox
 
 _HOUR_MS = 3_600_000
 
@@ -26,12 +28,15 @@ def build_collector(settings: Settings, registry: CollectorRegistry) -> Collecto
         max_age_ms=serving.event_max_age_hours * _HOUR_MS,
         max_ahead_ms=serving.event_max_ahead_seconds * 1000,
     )
+    metrics = CollectorMetrics(registry)
+    delivery = Delivery(serving.acknowledge_deadline_ms, spool=event_spool(settings))
+    sender = DurableSender(Outbox(kafka, topics, delivery, metrics.spool.drained))
     return Collector(
         serving,
         Gate(serving.api_keys_file, Namespace(settings.namespace), time.monotonic),
         clerk,
-        (DurableSender(kafka, topics, serving.acknowledge_deadline_ms), BrokerCheck(kafka, topics)),
-        (HttpMetrics(registry), CollectorMetrics(registry)),
+        (sender, BrokerCheck(kafka, topics)),
+        (HttpMetrics(registry), metrics),
     )
 
 

@@ -15,6 +15,7 @@ from services.api.auth import Gate, refuse_open_bind
 from services.config import Settings
 from services.environment import bentoml_environ
 from services.recommend.surfaces_file import SurfacesFile
+from services.spooling import event_spool, impression_spool
 from streaming.config import client_options
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
@@ -34,7 +35,8 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
 
     One worker is served by itself: whoever started the process supervises it. Several are BentoML's own business.
     What would only come out in the worker is checked before. Raises KeysRequired when the settings would open the
-    service without keys, KeyFileBroken, SurfacesBroken, BrokerAddressMissing, PlaceMissing and PortTaken.
+    service without keys, KeyFileBroken, SurfacesBroken, BrokerAddressMissing, PlaceMissing, SpoolUnusable and
+    PortTaken.
     """
     serving = settings.serving
     refuse_open_bind(serving)
@@ -43,6 +45,9 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
     if name == "recommender":
         store_url(settings.store)
         SurfacesFile(serving.surfaces_file, serving.task_weights, time.monotonic)
+    place = impression_spool(settings) if name == "recommender" else event_spool(settings)
+    if place is not None:
+        place.claim().close()
     port = serving.recommender_port if name == "recommender" else serving.collector_port
     workers = serving.recommender_workers if name == "recommender" else 1
     environment = {**environ, **_bentoml_environment(name, settings.home, workers)}

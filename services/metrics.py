@@ -4,6 +4,8 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streaming.spool import Fill
+
 _LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 _METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
@@ -32,25 +34,67 @@ class HttpMetrics:
         self._answers_of(route, known_method(method), str(status)).observe(seconds)
 
 
+class SpoolMetrics:
+    """How full a spool is, for all workers of a service together, and what was drained of it."""
+
+    def __init__(self, registry: CollectorRegistry, spool: str) -> None:
+        self._spool = spool
+        self._records = Gauge(
+            "flywheel_spool_records",
+            "Records that wait on disk for Kafka.",
+            ("spool",),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._bytes = Gauge(
+            "flywheel_spool_bytes",
+            "Bytes of the records that wait on disk for Kafka.",
+            ("spool",),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._oldest = Gauge(
+            "flywheel_spool_oldest_seconds",
+            "For how long the oldest record has waited on disk.",
+            ("spool",),
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._drained = Counter(
+            "flywheel_spool_drained", "Records that came from disk to Kafka.", ("spool",), registry=registry
+        )
+
+    def drained(self, count: int) -> None:
+        """Count records that Kafka has acknowledged."""
+        self._drained.labels(self._spool).inc(count)
+
+    def filled(self, fill: Fill, now_ms: int) -> None:
+        """Record how much waits."""
+        self._records.labels(self._spool).set(fill.records)
+        self._bytes.labels(self._spool).set(fill.bytes)
+        self._oldest.labels(self._spool).set(0 if fill.oldest_at is None else (now_ms - fill.oldest_at) / 1000)
+
+
 class CollectorMetrics:
     """What became of the events that applications sent."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.spool = SpoolMetrics(registry, "events")
         self._events = Counter(
             "flywheel_events",
-            "Parts of request bodies by kind and by what became of them: accepted, rejected or not_durable.",
+            "Parts of request bodies by kind and what became of them: accepted, spooled, rejected or not_durable.",
             ("kind", "status"),
             registry=registry,
         )
         self._acknowledge = Histogram(
             "flywheel_acknowledge_seconds",
-            "Time from handing events to the producer to their acknowledgement.",
+            "Time from handing events to the producer until all are in Kafka or in the spool.",
             buckets=_LATENCY,
             registry=registry,
         )
         self._connected = Gauge(
             "flywheel_producer_connected",
-            "1 while a producer is connected to Kafka.",
+            "1 while events go to Kafka at once.",
             multiprocess_mode="livemin",
             registry=registry,
         )
@@ -60,11 +104,11 @@ class CollectorMetrics:
         self._events.labels(kind, status).inc(count)
 
     def acknowledged(self, seconds: float) -> None:
-        """Record how long Kafka took."""
+        """Record how long Kafka, or the spool, took."""
         self._acknowledge.observe(seconds)
 
     def connected(self, up: bool) -> None:
-        """Record whether a producer is connected."""
+        """Record whether events go to Kafka at once."""
         self._connected.set(up)
 
 
@@ -72,8 +116,12 @@ class ImpressionMetrics:
     """What became of the impressions."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.spool = SpoolMetrics(registry, "impressions")
         self._impressions = Counter(
-            "flywheel_impressions", "Impressions by what became of them: sent or lost.", ("status",), registry=registry
+            "flywheel_impressions",
+            "Impressions by what became of them: sent, spooled or lost.",
+            ("status",),
+            registry=registry,
         )
         self._waiting = Gauge(
             "flywheel_impressions_waiting",
@@ -85,6 +133,10 @@ class ImpressionMetrics:
     def sent(self) -> None:
         """Count an impression that Kafka acknowledged."""
         self._impressions.labels("sent").inc()
+
+    def spooled(self) -> None:
+        """Count an impression that waits on disk."""
+        self._impressions.labels("spooled").inc()
 
     def lost(self) -> None:
         """Count an impression that will not reach Kafka."""

@@ -22,9 +22,10 @@ from services.recommend.champion import ChampionWatch
 from services.recommend.engine import Engine
 from services.recommend.evaluation import Evaluations
 from services.recommend.explanations import Explanations
-from services.recommend.impressions import ImpressionLog, Impressions
+from services.recommend.impressions import LINGER_MS, ImpressionLog, Impressions
 from services.recommend.parts import Parts
 from services.recommend.pipeline import Pipeline
+from services.recommend.ranker import Ranker
 from services.recommend.recorder import RecordBounds, SlateRecorder
 from services.recommend.similar import find_similar
 from services.recommend.snapshots import Snapshots
@@ -33,7 +34,9 @@ from services.recommend.surfaces import HOME
 from services.recommend.surfaces_file import SurfacesFile
 from services.recommend.tails import Tails
 from services.recommend.upkeep import Upkeep
+from services.spooling import impression_spool
 from streaming.namespace import Namespace
+from streaming.outbox import Delivery, Outbox
 
 
 def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -> Recommender:
@@ -45,7 +48,9 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     reader = OnlineReader(settings.store, namespace)
     last = LastStates(serving.last_states, time.monotonic)
     states = UserStates(reader, serving.store_deadline_ms / 1000, settings.store.history_length, last)
-    impressions = ImpressionLog(kafka, topics, serving.impression_queue, impression_metrics)
+    delivery = Delivery(serving.acknowledge_deadline_ms, LINGER_MS, impression_spool(settings))
+    outbox = Outbox(kafka, topics, delivery, impression_metrics.spool.drained)
+    impressions = ImpressionLog(outbox, serving.impression_queue, impression_metrics)
     recorder = SlateRecorder(
         SlateRecords(settings.store, namespace),
         RecordBounds(serving.explain_share, serving.explain_records, serving.explain_minutes),
@@ -58,10 +63,11 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     champion = ChampionWatch(models, ModelCache(models, namespace), engine, serving.champion_poll_seconds)
     snapshots = Snapshots(settings.home / "catalogue" / namespace, topics.items, topics.interactions, now)
     tails = Tails(kafka, topics, engine, metrics, champion.announced, snapshots)
+    ranker = Ranker(min(serving.ranking_budget_ms, serving.request_deadline_ms) / 1000, time.perf_counter)
     surfaces = SurfacesFile(serving.surfaces_file, serving.task_weights, time.monotonic)
     parts = Parts(
         engine=engine,
-        pipeline=Pipeline(engine, states, shown, metrics, time.perf_counter),
+        pipeline=Pipeline(engine, states, shown, metrics, time.perf_counter, ranker),
         surfaces=surfaces.current,
         similar=lambda like: engine.compute(lambda live: find_similar(live, like)),
         evaluations=Evaluations(

@@ -18,7 +18,9 @@ from features.history import decode_history
 from models.registry import Registry, UnknownModel
 from models.scorer import Scorer
 from services.recommend.engine import Engine
+from services.recommend.overload import relieved
 from services.recommend.pipeline import CONTEXT, Ask, Slate, Stopwatch, choose
+from services.recommend.ranker import OVERLOAD, RANKER_FAILED, RANKER_SLOW, Rank, score_rows, unranked
 from services.recommend.state import State
 from services.recommend.surfaces import Surface
 from streaming.bounded import records
@@ -78,7 +80,8 @@ class Replayer:
         engine = Engine()
         with TemporaryDirectory() as folder:
             self._follow(engine, impression, inputs, Path(folder))
-            slate: Slate = asyncio.run(engine.compute(lambda live: choose(live, ask, known, Stopwatch(lambda: 0.0))))
+            watch, rank = Stopwatch(lambda: 0.0), _rank(impression.fallbacks)
+            slate: Slate = asyncio.run(engine.compute(lambda live: choose(live, ask, known, watch, rank)))
         return Replayed(
             request_id=request_id,
             shown_at=impression.happened_at,
@@ -107,7 +110,7 @@ class Replayer:
                 f"request {impression.request_id!r} was answered by the rules {impression.surfaces_version}, which are "
                 "not in force here: set FLYWHEEL_SERVING__SURFACES_FILE to the file of then"
             )
-        return Ask(
+        ask = Ask(
             n=inputs.n,
             surface=surface,
             as_of=impression.happened_at,
@@ -116,6 +119,7 @@ class Replayer:
             exclude=[ItemId(item_id) for item_id in inputs.exclude],
             shown=[ItemId(item_id) for item_id in inputs.shown],
         )
+        return relieved(ask, self.surfaces) if OVERLOAD in impression.fallbacks else ask
 
     def _follow(self, engine: Engine, impression: Impression, inputs: ReplayInputs, folder: Path) -> None:
         """Bring an engine to where it was when the slate was computed."""
@@ -142,6 +146,11 @@ def same(logged: Sequence[SlateItem], again: Sequence[SlateItem]) -> bool:
         and math.isclose(one.propensity, other.propensity, rel_tol=1e-9)
         for one, other in zip(logged, again, strict=True)
     )
+
+
+def _rank(fallbacks: Sequence[str]) -> Rank:
+    """Return what ranks as it was done for a slate with these fallbacks."""
+    return next((unranked(name) for name in (RANKER_SLOW, RANKER_FAILED) if name in fallbacks), score_rows)
 
 
 def _state(logged: LoggedState, inputs: ReplayInputs) -> State:

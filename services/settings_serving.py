@@ -26,13 +26,21 @@ class ServingSettings(BaseModel):
     background_in_flight: int = Field(
         128, ge=1, description="requests in progress from which on those of low priority (`priority: u=5` up) get 429"
     )
+    overload_in_flight: int = Field(
+        192, ge=1, description="requests in progress beyond which slates are made cheaper: by the surface's `overload`"
+    )
     request_deadline_ms: int = Field(5_000, ge=1, description="time for one request, evaluations aside; then 504")
     store_deadline_ms: int = Field(100, ge=1, description="time for reading the user's state; then its fallback")
+    ranking_budget_ms: int = Field(
+        1_000, ge=1, description="time from a request's start to its ranked candidates; else they stay as retrieved"
+    )
     last_states: int = Field(
         1_000, ge=0, description="user states a process remembers for 15 minutes, for while the store is away"
     )
 
-    impression_queue: int = Field(10_000, ge=1, description="impressions held while Kafka is away; more are lost")
+    impression_queue: int = Field(
+        10_000, ge=1, description="impressions held in memory until they are in Kafka or in the spool; more are lost"
+    )
     replay_share: float = Field(
         0.01, ge=0, le=1, description="share of impressions that carry the whole history, for `flywheel replay`"
     )
@@ -43,7 +51,20 @@ class ServingSettings(BaseModel):
         10_000, ge=0, description="newest records that a process keeps in the store, at most 32 KiB each; 0 = none"
     )
     explain_minutes: int = Field(15, ge=1, le=1_440, description="minutes that a record is kept")
-    acknowledge_deadline_ms: int = Field(4_000, ge=1, description="time for Kafka to acknowledge an event; then 503")
+    acknowledge_deadline_ms: int = Field(
+        4_000,
+        ge=50,
+        description="time for Kafka to acknowledge an event or impression; then the spool, without one 503",
+    )
+    spool_folder: Path | None = Field(
+        None, description="folder of the spools, on a disk that outlives the process; unset = in home"
+    )
+    event_spool_mb: int = Field(
+        256, ge=0, description="most MB of events a collector keeps on disk while Kafka is away; 0 = none: 503"
+    )
+    impression_spool_mb: int = Field(
+        256, ge=0, description="most MB of impressions a recommender process keeps on disk then; 0 = none: lost"
+    )
     event_max_age_hours: int = Field(24 * 7, ge=1, description="oldest happened_at that the collector accepts")
     event_max_ahead_seconds: int = Field(300, ge=0, description="how far ahead of our clock happened_at may be")
 

@@ -7,11 +7,11 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from streaming.codec import encode
 from streaming.config import KafkaSettings, client_options
 from streaming.errors import BrokerUnavailable, FlywheelError
-from streaming.events import Event, ItemRemoved, UserErased
-from streaming.topics import Topics, key_of
+from streaming.events import Event
+from streaming.records import Record, records_of
+from streaming.topics import Topics
 
 _IN_FLIGHT = 20_000
 
@@ -23,6 +23,14 @@ class NotDurable(FlywheelError):
     """An event was not acknowledged by all in-sync replicas."""
 
 
+class _Producer(KafkaProducer):
+    """One that `close(timeout=0)` ends: kafka-python's own flushes first, and raises while anything is unsent."""
+
+    def flush(self, timeout: float | None = None) -> None:
+        if timeout != 0:
+            super().flush(timeout)
+
+
 class EventProducer:
     """Sends events to their topics under their keys. Safe to share between threads."""
 
@@ -31,12 +39,13 @@ class EventProducer:
     ) -> None:
         """Connect; raises BrokerUnavailable when no broker answers within a few seconds.
 
-        An event waits up to `linger_ms` for others, with which it shares a request.
+        An event waits up to `linger_ms` for others, with which it shares a request; that is part of the time for its
+        delivery.
         """
         self._topics = topics
         self._delivery_timeout_s = delivery_timeout_ms / 1000
         try:
-            self._producer = KafkaProducer(
+            self._producer = _Producer(
                 **client_options(kafka),
                 acks="all",
                 enable_idempotence=True,
@@ -44,7 +53,7 @@ class EventProducer:
                 linger_ms=linger_ms,
                 batch_size=65_536,
                 max_block_ms=2_000,
-                request_timeout_ms=min(10_000, delivery_timeout_ms // 2),
+                request_timeout_ms=min(10_000, (delivery_timeout_ms - linger_ms) // 2),
                 delivery_timeout_ms=delivery_timeout_ms,
                 bootstrap_timeout_ms=5_000,
                 reconnect_backoff_max_ms=1_000,
@@ -59,14 +68,15 @@ class EventProducer:
         An `ItemRemoved` or `UserErased` is followed by the null record that lets compaction drop the key; the future is
         that of the event. Raises NotDurable when the topic cannot be reached.
         """
-        topic, key = self._topics.of(event), key_of(event)
-        try:
-            future = self._producer.send(topic, value=encode(event), key=key)
-            if isinstance(event, ItemRemoved | UserErased):
-                self._producer.send(topic, value=None, key=key)
-        except KafkaError as error:
-            raise NotDurable(f"the event could not be queued for topic {topic!r}: {error}") from error
+        future, *_ = [self.send_record(record) for record in records_of(self._topics, event)]
         return future
+
+    def send_record(self, record: Record) -> Any:
+        """Queue one record and return kafka-python's future; raises NotDurable when the topic cannot be reached."""
+        try:
+            return self._producer.send(record.topic, record.value, record.key, [*record.headers])
+        except KafkaError as error:
+            raise NotDurable(f"the event could not be queued for topic {record.topic!r}: {error}") from error
 
     def publish(self, events: Iterable[Event], progress: Callable[[int], None] | None = None) -> Acknowledged:
         """Send events and wait until every one is acknowledged; returns the counts by topic and partition.
@@ -90,6 +100,10 @@ class EventProducer:
     def close(self) -> None:
         """Send what is queued and disconnect."""
         self._producer.close(timeout=self._delivery_timeout_s)
+
+    def abort(self) -> None:
+        """Disconnect now: what is queued and not acknowledged yet fails, unless it was on its way."""
+        self._producer.close(timeout=0)
 
     def _settle(
         self,

@@ -24,9 +24,10 @@ from services.recommend.evaluation import Evaluations
 from services.recommend.impressions import Impressions
 from services.recommend.parts import Parts
 from services.recommend.pipeline import Pipeline
+from services.recommend.ranker import Ranker
 from services.recommend.similar import find_similar
 from services.recommend.state import LastStates, UserStates
-from services.recommend.surfaces import BUILT_IN, HOME
+from services.recommend.surfaces import BUILT_IN, HOME, Surface
 from services.settings_serving import ServingSettings
 from streaming.consumer import Received
 from streaming.events import Event, Impression
@@ -68,6 +69,8 @@ class InProcess:
     histories: Histories
     log: Shown
     now: int
+    ranker: Ranker
+    surfaces: Mapping[str, Surface] = field(default_factory=lambda: BUILT_IN)
     front: Any = None
 
     def put(self, *events: Event) -> None:
@@ -99,7 +102,10 @@ class InProcess:
 
 @contextmanager
 def in_process(
-    world: Any, artifact: tuple[Path, str] | None, serving: ServingSettings | None = None
+    world: Any,
+    artifact: tuple[Path, str] | None,
+    serving: ServingSettings | None = None,
+    ranker: Ranker | None = None,
 ) -> Iterator[InProcess]:
     """Answer from the world's items and interactions, with the model of `artifact` or without one."""
     engine = Engine()
@@ -111,6 +117,7 @@ def in_process(
         Histories({user: History(tuple(sorted(events))) for user, events in by_user.items()}),
         Shown(),
         world.now,
+        ranker or Ranker(60.0, time.perf_counter),
     )
     one.put(*world.items)
     one.use(*world.interactions)
@@ -127,8 +134,15 @@ def _application(one: InProcess, serving: ServingSettings) -> Recommender:
     states = UserStates(one.histories, 5.0, 1_000, LastStates(0, time.monotonic))  # type: ignore[arg-type]
     parts = Parts(
         engine=one.engine,
-        pipeline=Pipeline(one.engine, states, Impressions(one.log, 0.0, one.log.record), metrics[0], time.perf_counter),
-        surfaces=lambda: BUILT_IN,
+        pipeline=Pipeline(
+            one.engine,
+            states,
+            Impressions(one.log, 0.0, one.log.record),
+            metrics[0],
+            time.perf_counter,
+            one.ranker,
+        ),
+        surfaces=lambda: one.surfaces,
         similar=lambda like: one.engine.compute(lambda live: find_similar(live, like)),
         evaluations=Evaluations(one.engine, states, lambda: BUILT_IN[HOME], 60, time.monotonic),
         explanations=None,  # type: ignore[arg-type]  # there is no store of records

@@ -23,6 +23,7 @@ from services.metrics import RecommendMetrics
 from services.recommend.engine import Engine
 from services.recommend.impressions import Impressions
 from services.recommend.pipeline import Ask, Asker, Pipeline, Slate
+from services.recommend.ranker import Ranker
 from services.recommend.state import LastStates, UserStates
 from services.recommend.surfaces import BUILT_IN, PROBE
 from streaming.codec import decode, encode
@@ -130,7 +131,7 @@ class Circle:
         last = LastStates(0, lambda: 0.0)
         states = UserStates(self.store, deadline_s=1.0, history_length=100, last=last)  # type: ignore[arg-type]
         log, metrics = Impressions(self.log, 0.0), RecommendMetrics(CollectorRegistry())
-        self._pipeline = Pipeline(self.engine, states, log, metrics, lambda: 0.0)
+        self._pipeline = Pipeline(self.engine, states, log, metrics, lambda: 0.0, Ranker(1.0, lambda: 0.0))
         for item in ITEMS:
             self.log.publish(ItemUpserted(**envelope(f"item-{item}"), item_id=item))
         self.flow()

@@ -156,7 +156,8 @@ class Front:
         try:
             async with asyncio.timeout(serving.request_deadline_ms / 1000 if route.has_deadline else None):
                 data = await _read_body(request.receive, serving.max_body_bytes)
-                return await route.handle(Call(_decode(route, scope, data), values))
+                crowded = self._in_flight > serving.overload_in_flight
+                return await route.handle(Call(_decode(route, scope, data), values, crowded))
         except TimeoutError as error:
             detail = f"The request took longer than {serving.request_deadline_ms} ms."
             raise ProblemError(problem(504, "deadline-exceeded", detail)) from error

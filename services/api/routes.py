@@ -15,10 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that passed the front: its decoded body and the values in its path."""
+    """A request that passed the front: its decoded body, the values in its path, and whether many are in progress."""
 
     body: Any
     path: Mapping[str, str]
+    crowded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

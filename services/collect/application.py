@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from services.api.auth import Gate, Scope
@@ -11,20 +13,29 @@ from services.api.problems import FieldError, invalid, unavailable
 from services.api.routes import Call, Reply, Route
 from services.api.schemas import Ready
 from services.collect import bodies
-from services.collect.bodies import Accepted, Result
-from services.collect.durable import BrokerCheck, BrokerDown, DurableSender
+from services.collect.bodies import Accepted, Result, Status
+from services.collect.durable import BrokerCheck, DurableSender
 from services.collect.intake import Clerk, Shape, shapes
 from services.metrics import CollectorMetrics, HttpMetrics
 from services.settings_serving import ServingSettings
 from streaming.events import Event
+from streaming.outbox import Outcome
 
 _RETRY_AFTER_S = 2
 _MAX_ID = 200
+_STOP_TIMEOUT_S = 5.0
 _ANSWERS = {200: Accepted, 207: Accepted}
+_STATUS: Mapping[Outcome, Status] = MappingProxyType(
+    {Outcome.SENT: "accepted", Outcome.SPOOLED: "spooled", Outcome.NEITHER: "not_durable"}
+)
+_DURABLE = ("accepted", "spooled")
 
 
 class Collector:
-    """Accepts events, items, users and identities. Acknowledged means: in Kafka, on all in-sync replicas."""
+    """Accepts events, items, users and identities.
+
+    Acknowledged means: in Kafka, on all in-sync replicas, or in the spool, on this process's disk.
+    """
 
     title = "Flywheel collector"
 
@@ -62,17 +73,18 @@ class Collector:
         ]
 
     async def start(self) -> None:
-        """Connect to Kafka in the background; meanwhile requests are answered with 503."""
-        self._sender.start()
+        """Connect to Kafka in the background; meanwhile events are spooled, or refused where there is no spool."""
+        await self._sender.start()
 
     async def stop(self) -> None:
-        """Send what is queued and disconnect."""
-        await self._sender.stop()
+        """Send or spool what is queued, and disconnect."""
+        await self._sender.stop(_STOP_TIMEOUT_S)
         self._check.close()
 
     def refresh_metrics(self) -> None:
         """Set the gauges."""
-        self._metrics.connected(self._sender.connected)
+        self._metrics.connected(self._sender.direct)
+        self._metrics.spool.filled(self._sender.fill, self._clerk.now())
 
     def _intake(self, path: str, summary: str, shape: Shape, batch: Any) -> Route:
         return Route(
@@ -93,7 +105,7 @@ class Collector:
         if len(errors) == len(parts):
             raise invalid(errors)
         results = await self._send(kind, parts)
-        accepted = sum(result.status == "accepted" for result in results)
+        accepted = sum(result.status in _DURABLE for result in results)
         return Reply(Accepted(accepted=accepted, results=results), 207 if errors else 200)
 
     async def _remove_item(self, call: Call) -> Reply:
@@ -107,25 +119,27 @@ class Collector:
         """Send the events among `parts`; raises a 503 problem with the results when one is not durable."""
         events = [part for part in parts if not isinstance(part, FieldError)]
         started = time.perf_counter()
-        try:
-            durable = await self._sender.send(events)
-        except BrokerDown as error:
-            self._metrics.settled(kind, "not_durable", len(events))
-            raise unavailable("Kafka does not answer; nothing was accepted.", _RETRY_AFTER_S) from error
+        outcomes = await self._sender.send(events)
         self._metrics.acknowledged(time.perf_counter() - started)
-        outcome = iter(durable)
-        results = [_rejected(part) if isinstance(part, FieldError) else _sent(part, next(outcome)) for part in parts]
-        accepted = sum(durable)
-        self._metrics.settled(kind, "accepted", accepted)
-        self._metrics.settled(kind, "not_durable", len(events) - accepted)
-        if accepted < len(events):
-            detail = f"Kafka acknowledged {accepted} of {len(events)} events in time; send the others again."
+        for outcome, count in Counter(outcomes).items():
+            self._metrics.settled(kind, _STATUS[outcome], count)
+        outcome_of = iter(outcomes)
+        results = [_rejected(part) if isinstance(part, FieldError) else _sent(part, next(outcome_of)) for part in parts]
+        kept = len(events) - outcomes.count(Outcome.NEITHER)
+        if kept == 0 and events:
+            raise unavailable("Kafka does not answer; nothing was accepted.", _RETRY_AFTER_S, results)
+        if kept < len(events):
+            detail = f"{kept} of {len(events)} events are in Kafka or in the spool; send the others again."
             raise unavailable(detail, _RETRY_AFTER_S, results)
         return results
 
     async def _ready(self, _: Call) -> Reply:
-        checks = {"broker": await asyncio.to_thread(self._check.passes), "producer": self._sender.connected}
-        ready = all(checks.values())
+        checks = {
+            "broker": await asyncio.to_thread(self._check.passes),
+            "producer": self._sender.direct,
+            "spool": self._sender.has_room,
+        }
+        ready = (checks["broker"] and checks["producer"]) or checks["spool"]
         return Reply(Ready(ready=ready, checks=checks), 200 if ready else 503)
 
 
@@ -133,5 +147,5 @@ def _rejected(error: FieldError) -> Result:
     return Result(status="rejected", errors=[error])
 
 
-def _sent(event: Event, durable: bool) -> Result:
-    return Result(status="accepted" if durable else "not_durable", event_id=event.event_id)
+def _sent(event: Event, outcome: Outcome) -> Result:
+    return Result(status=_STATUS[outcome], event_id=event.event_id)

@@ -8,6 +8,7 @@ from services.api.problems import FieldError
 from services.api.schemas import MAX_BATCH, Answer, Body
 from streaming.events import Attributes, Categories, Id, Kind, LongText, Millis, ShortText
 
+Status = Literal["accepted", "spooled", "rejected", "not_durable"]
 Position = Annotated[int, Meta(ge=0, le=10_000)]
 
 
@@ -81,15 +82,19 @@ class IdentityBatch(Body, frozen=True):
 
 
 class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one part of a batch: `accepted` means acknowledged by all in-sync replicas of Kafka."""
+    """What became of one part of a batch.
 
-    status: Literal["accepted", "rejected", "not_durable"]
+    `accepted`: acknowledged by all in-sync replicas of Kafka. `spooled`: on our disk, and in Kafka once it
+    answers.
+    """
+
+    status: Status
     event_id: str | None = None
     errors: list[FieldError] = []
 
 
 class Accepted(Answer, frozen=True):
-    """The results in the order of what was sent."""
+    """The results in the order of what was sent, and how many parts are durable, in Kafka or spooled."""
 
     accepted: int
     results: list[Result]

@@ -1,9 +1,10 @@
-"""Sending events to Kafka without blocking the event loop, and knowing of each whether it is durable."""
+"""Sending events without blocking the event loop, and knowing of each whether it is durable, and where."""
 
 import asyncio
+import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,92 +12,65 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from streaming.config import KafkaSettings, client_options
-from streaming.errors import BrokerUnavailable
 from streaming.events import Event
-from streaming.producer import EventProducer, NotDurable
+from streaming.outbox import Outbox, Outcome
+from streaming.spool import Fill
 from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)
 
-_RECONNECT_S = 1.0
 _CHECK_TIMEOUT_MS = 2_000
 _CHECK_KEPT_S = 1.0
 
 
-class BrokerDown(ConnectionError):
-    """No producer is connected, so nothing was sent."""
-
-
 class DurableSender:
-    """One producer with one thread that feeds it. After a failure it is replaced by a new one, in the background."""
+    """An outbox with one thread that feeds it, because handing an event to the producer may block."""
 
-    def __init__(self, kafka: KafkaSettings, topics: Topics, deadline_ms: int) -> None:
-        self._kafka = kafka
-        self._topics = topics
-        self._deadline_ms = deadline_ms
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="producer")
-        self._producer: EventProducer | None = None
-        self._lost = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sender")
 
     @property
-    def connected(self) -> bool:
-        """Whether a producer stands ready."""
-        return self._producer is not None
+    def direct(self) -> bool:
+        """Whether events go to Kafka at once."""
+        return self._outbox.direct
 
-    def start(self) -> None:
-        """Connect in the background, now and whenever the connection was lost."""
-        self._lost.set()
-        self._keeper = asyncio.create_task(self._keep_connected())
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a spool that is not full."""
+        return self._outbox.has_room
 
-    async def stop(self) -> None:
-        """Send what is queued and disconnect."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await self._run(producer.close)
+    @property
+    def fill(self) -> Fill:
+        """How much is in the spool."""
+        return self._outbox.fill
+
+    async def start(self) -> None:
+        """Open the spool and begin to connect; raises SpoolUnusable."""
+        await self._run(self._outbox.start)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Send or spool what is queued within the time, and disconnect."""
+        await self._run(self._outbox.stop, timeout_s)
         self._thread.shutdown(wait=False)
 
-    async def send(self, events: Sequence[Event]) -> list[bool]:
-        """Send events in their order; returns for each whether all in-sync replicas have acknowledged it in time.
-
-        Raises BrokerDown when no producer is connected.
-        """
-        producer = self._producer
-        if producer is None:
-            raise BrokerDown("no producer is connected")
+    async def send(self, events: Sequence[Event]) -> list[Outcome]:
+        """Send events in their order; returns what became of each once all are in Kafka, in the spool, or refused."""
         loop = asyncio.get_running_loop()
-        acknowledgements = [loop.create_future() for _ in events]
-        await self._run(_queue, producer, events, acknowledgements, loop)
-        await asyncio.wait(acknowledgements, timeout=self._deadline_ms / 1000)
-        durable = [waiting.done() and waiting.result() for waiting in acknowledgements]
-        if not all(durable):
-            self._drop(producer)
-        return durable
+        outcomes: list[asyncio.Future[Outcome]] = [loop.create_future() for _ in events]
 
-    async def _run(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        def tell(told: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+            loop.call_soon_threadsafe(_tell, told, outcome)
 
-    def _drop(self, producer: EventProducer) -> None:
-        # An idempotent producer may never recover from an expired batch; a new one starts clean.
-        if self._producer is producer:
-            self._producer = None
-            self._thread.submit(producer.close)
-            self._lost.set()
+        def hand_over() -> None:
+            for event, told in zip(events, outcomes, strict=True):
+                self._outbox.send(event, functools.partial(tell, told))
 
-    async def _keep_connected(self) -> None:
-        while True:
-            await self._lost.wait()
-            try:
-                self._producer = await self._run(self._connect)
-                self._lost.clear()
-            except BrokerUnavailable as error:
-                _log.warning("trying again in %s s: %s", _RECONNECT_S, error)
-                await asyncio.sleep(_RECONNECT_S)
+        await self._run(hand_over)
+        return [await told for told in outcomes]
 
-    def _connect(self) -> EventProducer:
-        return EventProducer(self._kafka, self._topics, delivery_timeout_ms=self._deadline_ms)
+    async def _run(self, function: Callable[..., None], *arguments: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
 class BrokerCheck:
@@ -137,27 +111,6 @@ class BrokerCheck:
             return False
 
 
-def _queue(
-    producer: EventProducer,
-    events: Sequence[Event],
-    acknowledgements: Sequence["asyncio.Future[bool]"],
-    loop: asyncio.AbstractEventLoop,
-) -> None:
-    def tell(waiting: "asyncio.Future[bool]", durable: bool, _: object = None) -> None:
-        loop.call_soon_threadsafe(_settle, waiting, durable)
-
-    for number, (event, waiting) in enumerate(zip(events, acknowledgements, strict=True)):
-        try:
-            sent = producer.send(event)
-        except NotDurable as error:
-            _log.warning("%s", error)
-            for unsent in acknowledgements[number:]:
-                tell(unsent, False)
-            return
-        sent.add_callback(tell, waiting, True)
-        sent.add_errback(tell, waiting, False)
-
-
-def _settle(waiting: "asyncio.Future[bool]", durable: bool) -> None:
-    if not waiting.done():
-        waiting.set_result(durable)
+def _tell(told: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+    if not told.done():  # the request may have run out of time
+        told.set_result(outcome)

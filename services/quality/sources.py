@@ -20,7 +20,7 @@ from models.time_split import Asked, TimeSplit
 from services.recommend.candidates import SOURCES, Need, gather, sequence
 from services.recommend.filters import may_show
 from services.recommend.live import Live
-from services.recommend.pipeline import score_rows
+from services.recommend.ranker import score_rows
 from services.recommend.surfaces import BUILT_IN, HOME
 from streaming.events import ItemUpserted
 from streaming.ids import ItemId

@@ -103,12 +103,13 @@ class BatchAnswer(Answer, frozen=True):
 
 
 class SimilarRequest(Body, frozen=True):
-    """Which item to find similar ones for."""
+    """Which item to find similar ones for, as the surface's filters of items allow."""
 
     item_id: Id
     n: N = 20
     categories: Categories = field(default_factory=list)
     exclude: Excluded = field(default_factory=list)
+    surface: Id = "home"
 
 
 class SimilarAnswer(Answer, frozen=True):

@@ -18,6 +18,8 @@ Rows = NDArray[np.int64]
 TRENDING_DAYS, POPULAR_DAYS = 7, 30
 NOTHING: Rows = np.zeros(0, dtype=np.int64)
 FILL = "catalogue"
+MOST_FILLED = 1_000
+"""How many items fill up what the sources name too few of; more than any list of slates has."""
 
 _OFTEN_ENOUGH = 8  # times as many leaders as are asked for, nearly always enough of which may be shown
 
@@ -33,22 +35,32 @@ class Need:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Distinct rows, ascending, and for each the index in `names` of the source that named it first."""
+    """Distinct rows, ascending, and for each the index in `names` of the source that named it first.
+
+    `places` are those in the order of retrieval: what the first source names, best first, then what the next one adds.
+    """
 
     rows: Rows
     sources: NDArray[np.intp]
     names: Sequence[str]
+    places: NDArray[np.intp]
+
+    @property
+    def retrieval_scores(self) -> NDArray[np.float32]:
+        """What brings the candidates into the order of retrieval, float32[rows]: their places, negated."""
+        return -self.places.astype(np.float32)
 
     def including(self, rows: Rows, name: str) -> "Candidates":
         """Return the same with further rows, which the source `name` names; those that are there keep their source."""
         new = np.setdiff1d(rows, self.rows)
         at = np.searchsorted(self.rows, new)
         sources = np.insert(self.sources, at, len(self.names))
-        return Candidates(np.insert(self.rows, at, new), sources, [*self.names, name])
+        last = self.places.max(initial=-1) + 1 + np.arange(len(new))
+        return Candidates(np.insert(self.rows, at, new), sources, [*self.names, name], np.insert(self.places, at, last))
 
     def only(self, kept: NDArray[np.bool_]) -> "Candidates":
         """Return the candidates that `kept`, bool[rows], marks."""
-        return Candidates(self.rows[kept], self.sources[kept], self.names)
+        return Candidates(self.rows[kept], self.sources[kept], self.names, self.places[kept])
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield each source that named a row first and how many."""
@@ -120,8 +132,9 @@ SOURCES: Mapping[SourceName, Source] = MappingProxyType(
 def gather(live: Live, need: Need, quotas: Sequence[Quota], at_least: int) -> Candidates:
     """Ask the sources in the order of `quotas` and merge what they name; the first to name a row keeps it.
 
-    Only rows that may be shown come back. When the sources name fewer than `at_least`, every row that may be shown is a
-    candidate, so filters never starve a slate.
+    Only rows that may be shown come back. When the sources name fewer than `at_least`, the most used rows that may be
+    shown are candidates too, all of them or as many as any list can show: filters never starve a slate, and no request
+    has the whole catalogue ranked.
     """
     found = [
         need.allowed.among(SOURCES[quota.source](live, need, need.allowed.to_ask_for(quota.limit)))[: quota.limit]
@@ -130,7 +143,9 @@ def gather(live: Live, need: Need, quotas: Sequence[Quota], at_least: int) -> Ca
     names = [quota.source for quota in quotas]
     merged = _merged(found, names)
     if len(merged.rows) < at_least:
-        merged = _merged([*found, need.allowed.rows], [*names, FILL])
+        used = usage(live, need.allowed.rows, need.query.as_of, POPULAR_DAYS)
+        fill = need.allowed.rows[best(used, max(MOST_FILLED, at_least))]
+        merged = _merged([*found, fill], [*names, FILL])
     return merged
 
 
@@ -171,4 +186,4 @@ def _merged(found: Sequence[Rows], names: Sequence[str]) -> Candidates:
     order = np.argsort(rows, kind="stable")  # of equal rows the first source's comes first
     rows = rows[order]
     first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
-    return Candidates(rows[first], named_by[order][first], names)
+    return Candidates(rows[first], named_by[order][first], names, order[first])

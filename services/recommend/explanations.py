@@ -9,7 +9,7 @@ from streaming.ids import RequestId
 
 
 class Explanations:
-    """Keeps records by `recorder`, and explains slates from them in the compute thread."""
+    """Keeps records by `recorder`, and explains slates from them on the live state."""
 
     def __init__(self, engine: Engine, recorder: SlateRecorder, reader: SlateRecordReader) -> None:
         self._engine = engine

@@ -1,8 +1,8 @@
 """Impressions on their way to Kafka: a bounded queue and one thread, so that no answer waits for the log."""
 
-import logging
 import queue
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,19 +10,15 @@ from typing import Protocol
 
 from features.history import History
 from services.metrics import ImpressionMetrics
-from streaming.config import KafkaSettings
-from streaming.errors import BrokerUnavailable
 from streaming.events import Impression
 from streaming.ids import RequestId
-from streaming.producer import EventProducer, NotDurable
-from streaming.topics import Topics
+from streaming.outbox import Outbox, Outcome
+from streaming.spool import Fill
 
-_log = logging.getLogger(__name__)
+LINGER_MS = 100
+"""Nobody waits for an impression, and one request for each would cost more than computing its slate."""
 
-_RETRY_S = 1.0
 _POLL_S = 0.2
-_LINGER_MS = 100  # nobody waits for an impression, and one request for each would cost more than computing its slate
-_DELIVERY_TIMEOUT_MS = 600_000  # the producer's own buffer (32 MB) bridges an outage this long
 
 
 class ImpressionSink(Protocol):
@@ -52,18 +48,18 @@ class Impressions:
 
 
 class ImpressionLog:
-    """Sends impressions in the background. While Kafka is away they wait in the queue; a full queue loses new ones.
+    """Sends impressions in the background. While Kafka is away they are spooled; a full queue loses new ones.
 
-    Every impression ends as sent or lost in the metrics, and is queued until then.
+    Without a spool they wait in the queue. Every impression ends as sent, spooled or lost in the metrics, and waits
+    until then; what was spooled comes to Kafka later.
     """
 
-    def __init__(self, kafka: KafkaSettings, topics: Topics, capacity: int, metrics: ImpressionMetrics) -> None:
-        self._kafka = kafka
-        self._topics = topics
+    def __init__(self, outbox: Outbox, capacity: int, metrics: ImpressionMetrics) -> None:
+        self._outbox = outbox
         self._metrics = metrics
         self._queue: queue.Queue[Impression] = queue.Queue(capacity)
+        self._room = threading.Semaphore(capacity)  # for those that were taken from the queue and have not ended
         self._stop = threading.Event()
-        self._broken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
 
     @property
@@ -71,14 +67,27 @@ class ImpressionLog:
         """How many impressions are queued."""
         return self._queue.qsize()
 
+    @property
+    def direct(self) -> bool:
+        """Whether impressions go to Kafka at once."""
+        return self._outbox.direct
+
+    @property
+    def fill(self) -> Fill:
+        """How much is in the spool."""
+        return self._outbox.fill
+
     def start(self) -> None:
-        """Begin to send."""
+        """Begin to send; raises SpoolUnusable."""
+        self._outbox.start()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Send what can still be sent within the time."""
+        """Send or spool what is queued; what cannot go anywhere within the time is counted as lost."""
+        until = time.monotonic() + timeout_s
         self._stop.set()
         self._thread.join(timeout_s)
+        self._outbox.stop(max(0.0, until - time.monotonic()))
 
     def offer(self, impression: Impression) -> None:
         """Queue an impression, or count it as lost when the queue is full."""
@@ -88,44 +97,22 @@ class ImpressionLog:
             self._metrics.lost()
 
     def _run(self) -> None:
-        producer: EventProducer | None = None
         while not (self._stop.is_set() and self._queue.empty()):
-            if producer is None or self._broken.is_set():
-                producer = self._connect()
-            if producer is None:
-                if self._stop.wait(_RETRY_S):
-                    break
+            if not (self._outbox.direct or self._outbox.spools) and not self._stop.wait(_POLL_S):
                 continue
             try:
-                self._send(producer, self._queue.get(timeout=_POLL_S))
+                impression = self._queue.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
-        if producer is not None:
-            producer.close()
+            self._room.acquire()
+            self._outbox.send(impression, self._ended)
 
-    def _connect(self) -> EventProducer | None:
-        try:
-            producer = EventProducer(
-                self._kafka, self._topics, delivery_timeout_ms=_DELIVERY_TIMEOUT_MS, linger_ms=_LINGER_MS
-            )
-        except BrokerUnavailable as error:
-            _log.warning("%d impressions wait: %s", self.waiting, error)
-            return None
-        self._broken.clear()
-        return producer
-
-    def _send(self, producer: EventProducer, impression: Impression) -> None:
-        try:
-            future = producer.send(impression)
-        except NotDurable as error:
-            _log.warning("impression %r goes back to the queue: %s", impression.event_id, error)
-            self.offer(impression)
-            self._stop.wait(_RETRY_S)
-            return
-        future.add_callback(lambda _: self._metrics.sent())
-        future.add_errback(self._failed)
-
-    def _failed(self, error: Exception) -> None:
-        self._metrics.lost()
-        self._broken.set()  # an idempotent producer may never recover from an expired batch; a new one starts clean
-        _log.warning("an impression was lost: %s", error)
+    def _ended(self, outcome: Outcome) -> None:
+        self._room.release()
+        match outcome:
+            case Outcome.SENT:
+                self._metrics.sent()
+            case Outcome.SPOOLED:
+                self._metrics.spooled()
+            case Outcome.NEITHER:
+                self._metrics.lost()

@@ -6,21 +6,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.history import HistoryEvent, encode_history
 from models.scorer import Query
 from services.metrics import RecommendMetrics
 from services.recommend.arrangement import Frame, arrange, pinned
-from services.recommend.candidates import Need, gather, usage
+from services.recommend.candidates import Need, gather
 from services.recommend.contest import Policy
 from services.recommend.engine import Engine
 from services.recommend.filters import may_show, met, without_tired
 from services.recommend.followed import Offsets
 from services.recommend.impressions import Impressions
 from services.recommend.live import Live
+from services.recommend.ranker import OVERLOAD, Rank, Ranker, Unranked, score_rows
 from services.recommend.state import NO_HISTORY, State, UserStates
 from services.recommend.surfaces import Surface
 from services.recommend.why import reasons
@@ -44,7 +45,7 @@ class Ask:
     """What is asked for: `as_of` in ms decides what is recent and available; without `seed` nothing is explored.
 
     `shown` are the items of the pages before, which come first in the list that this slate goes on with. `why` asks
-    for what speaks for each item.
+    for what speaks for each item. `overload` says how the slate is made cheaper: other rules are those of `surface`.
     """
 
     n: int
@@ -56,6 +57,7 @@ class Ask:
     context: Mapping[str, str | float | bool] = field(default_factory=dict)
     shown: Sequence[ItemId] = ()
     why: bool = False
+    overload: Literal["unranked", "other_rules"] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,26 +118,32 @@ class Pipeline:
         impressions: Impressions,
         metrics: RecommendMetrics,
         clock: Callable[[], float],
+        ranker: Ranker,
     ) -> None:
         self._engine = engine
         self._states = states
         self._impressions = impressions
         self._metrics = metrics
         self._clock = clock
+        self._ranker = ranker
 
     async def recommend(self, request_id: RequestId, asker: Asker, ask: Ask) -> Slate:
         """Return the slate of a request, whose id clicks on it will carry."""
-        watch = Stopwatch(self._clock)
+        rank, watch = self.rank_from_now(), Stopwatch(self._clock)
         state = await self.state_of(asker, ask.as_of)
         watch.lap("user_state")
         computed = await self._engine.compute(
-            lambda live: Computed(choose(live, ask, state, watch), state, self._engine.offsets)
+            lambda live: Computed(choose(live, ask, state, watch, rank), state, self._engine.offsets)
         )
         slate = computed.slate
         self.log(request_id, asker, ask, computed)
         watch.lap("impression")
         self._record(ask, slate, watch)
         return slate
+
+    def rank_from_now(self) -> Rank:
+        """Return what ranks within the time of a request that starts now."""
+        return self._ranker.from_now()
 
     async def state_of(self, asker: Asker, as_of: int) -> State:
         """Return what is known of a user or guest at `as_of`, ms; a guest's session alone needs no store."""
@@ -185,8 +193,11 @@ class Pipeline:
             self._metrics.short(ask.surface.name)
 
 
-def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
-    """Return the slate for a user in `state`. It is full unless fewer items than asked for may be shown."""
+def choose(live: Live, ask: Ask, state: State, watch: Stopwatch, rank: Rank = score_rows) -> Slate:
+    """Return the slate for a user in `state`. It is full unless fewer items than asked for may be shown.
+
+    What `rank` will not rank stays in the order of retrieval.
+    """
     query = Query(history=state.history, user_features=state.features, as_of=ask.as_of)
     filters = without_tired(live, state, ask.surface.filters, ask.as_of)
     barred = chain(met(state, filters, ask.as_of), ask.exclude)
@@ -198,8 +209,15 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     frame = Frame(ask.surface, ask.n, ask.seed, pins, first)
     candidates = frame.with_pins(gather(live, need, ask.surface.sources, first + ask.n))
     watch.lap("candidates")
-    weights = predicted(live, ask.surface)
-    scores = score_rows(live, query, candidates.rows, weights)
+    missing = [] if ask.overload is None else [OVERLOAD]
+    try:
+        if ask.overload == "unranked":
+            raise Unranked(OVERLOAD)
+        scores = rank(live, query, candidates.rows, predicted(live, ask.surface))
+    except Unranked as reason:
+        scores = candidates.retrieval_scores
+        if reason.fallback not in missing:
+            missing.append(reason.fallback)
     if first:
         # Only now: a score's last digits depend on what is scored beside it, and pages are to agree on the order.
         left = ~np.isin(candidates.rows, taken)
@@ -207,10 +225,11 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch) -> Slate:
     watch.lap("ranking")
     arranged = arrange(live, frame, candidates, scores)
     watch.lap("slate")
-    exceeded = (CAPS_EXCEEDED,) if arranged.exceeded else ()
+    if arranged.exceeded:
+        missing.append(CAPS_EXCEEDED)
     return Slate(
         items=arranged.items,
-        fallbacks=(*fallbacks_of(live, ask.surface, state), *exceeded),
+        fallbacks=(*fallbacks_of(live, ask.surface, state), *missing),
         model_version=live.model_version,
         candidates=dict(candidates.counts()),
         policy=arranged.policy,
@@ -232,16 +251,6 @@ def predicted(live: Live, surface: Surface) -> Mapping[str, float]:
     """Return the surface's weights of what the loaded model predicts."""
     known = () if live.scorer is None else live.scorer.conversions
     return {name: weight for name, weight in (surface.weights or {}).items() if name in known}
-
-
-def score_rows(live: Live, query: Query, rows: NDArray[np.int64], weights: Mapping[str, float]) -> NDArray[np.float32]:
-    """Return what orders candidates, float32[rows]: the model's scores, or without one how used they were lately.
-
-    `weights` are those of conversions that the loaded model predicts; raises UnknownTask for any other.
-    """
-    if live.scorer is None or len(rows) == 0:
-        return usage(live, rows, query.as_of, 30).astype(np.float32)
-    return live.scorer.rank(query, rows, live.popularity, weights)
 
 
 def _replay_inputs(ask: Ask, computed: Computed) -> ReplayInputs:

@@ -8,21 +8,23 @@ from numpy.typing import NDArray
 
 from models.vocabulary import ItemRow
 from services.recommend.candidates import usage
-from services.recommend.filters import may_show
+from services.recommend.filters import NO_FILTERS, may_show
 from services.recommend.live import Live
 from services.recommend.pipeline import NO_MODEL
+from services.recommend.surfaces import Filters
 from streaming.ids import ItemId
 
 
 @dataclass(frozen=True)
 class Like:
-    """What is asked for: items like `item_id` that may be shown at `as_of`, ms."""
+    """What is asked for: items like `item_id` that may be shown at `as_of`, ms, as the filters ask for items."""
 
     item_id: ItemId
     n: int
     as_of: int
     categories: Sequence[str]
     exclude: Sequence[ItemId]
+    filters: Filters = NO_FILTERS
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ def find_similar(live: Live, like: Like) -> Similar | None:
     row = live.rows.row(like.item_id)
     if row is None or not live.columns.has(row):
         return None
-    allowed = may_show(live, like.as_of, [like.item_id, *like.exclude], like.categories)
+    allowed = may_show(live, like.as_of, [like.item_id, *like.exclude], like.categories, like.filters)
     found: dict[int, Likeness] = {}
     if live.scorer is not None:
-        near = live.scorer.similar(row, like.n + allowed.barred)
+        near = live.scorer.similar(row, allowed.to_ask_for(like.n))
         shown = np.isin(near.rows, allowed.rows)
         _add(live, found, near.rows[shown][: like.n], near.scores[shown][: like.n], "similar")
     if len(found) < like.n:

@@ -168,7 +168,8 @@ class Rules(Part, frozen=True, kw_only=True):
     """The rules of one surface, as the file gives them.
 
     `sources` stand in fallback order: the first to name an item keeps it. `weights` of conversions enter the ranked
-    order as `models.combining` says; unset means those of the setting `task_weights`.
+    order as `models.combining` says; unset means those of the setting `task_weights`. `overload` names the surface
+    whose rules hold instead while the process has too much to do; unset means that candidates are not ranked then.
     """
 
     sources: Annotated[tuple[Quota, ...], Meta(min_length=1, max_length=20)] = QUOTAS
@@ -179,6 +180,7 @@ class Rules(Part, frozen=True, kw_only=True):
     diversity: Diversity | None = None
     caps: Caps = Caps()
     exploration: Exploration = Exploration()
+    overload: Name | None = None
 
     def __post_init__(self) -> None:
         _refuse_repeats("source", [quota.source for quota in self.sources])

@@ -91,6 +91,12 @@ def read_rules(file: Path) -> Mapping[str, Rules]:
     rules = {name: _rules(file, name, body) for name, body in found["surfaces"].items()}
     if HOME not in rules:
         raise SurfacesBroken(f"the surfaces file {str(file)!r} has no surface {HOME!r}, which is the default: add it")
+    for name, one in rules.items():
+        if one.overload is not None and (one.overload == name or one.overload not in rules):
+            raise SurfacesBroken(
+                f"the surfaces file {str(file)!r}: surface {name!r}, field overload: {one.overload!r} is no other "
+                "surface of the file: name one of them, or leave it out"
+            )
     return rules | {PROBE: BUILT_IN_RULES[PROBE]}
 
 

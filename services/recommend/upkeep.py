@@ -43,7 +43,7 @@ class Upkeep:
         self._settling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start the threads."""
+        """Start the threads; raises SpoolUnusable."""
         self._engine.gather()
         self._tails.start()
         self._champion.start(self._tails.catalogue_caught_up)
@@ -53,7 +53,7 @@ class Upkeep:
         self._settling = asyncio.create_task(self._settle_heap())
 
     async def stop(self) -> None:
-        """Stop the threads and send what can still be sent."""
+        """Stop the threads, and send or spool the impressions that are left."""
         if self._settling is not None:
             self._settling.cancel()
         await asyncio.to_thread(self._stop_threads)
@@ -77,6 +77,7 @@ class Upkeep:
         until = self._engine.trained_until
         metrics.model(self._engine.model_version, None if until is None else (now_ms() - until) / 1000)
         impressions.waiting(self._impressions.waiting)
+        impressions.spool.filled(self._impressions.fill, now_ms())
 
     def _keep_snapshots(self) -> None:
         """Keep a snapshot once the state is complete, then every so often."""

@@ -1,21 +1,22 @@
 """The collector against a real broker: what it accepts, what it refuses and what it says."""
 
-import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
+from topic_records import records
 from waiting import wait_until
 
 from services.collector import build_collector
 from services.config import Settings
 from streaming.codec import decode
-from streaming.config import KafkaSettings, client_options
+from streaming.config import KafkaSettings
 from streaming.events import IdentityLinked, Interaction, ItemRemoved, ItemUpserted, UserUpserted
 from streaming.namespace import parse_namespace
 from streaming.topics import Topics, ensure_topics
@@ -26,36 +27,22 @@ WEEK_MS = 7 * 24 * 3_600_000
 CLICK = {"user_id": "u1", "item_id": "i1", "kind": "click"}
 
 
-def settings_for(kafka: KafkaSettings, **serving: Any) -> Settings:
-    base = Settings(namespace=NAMESPACE, kafka=kafka)
+def settings_for(kafka: KafkaSettings, home: Path, **serving: Any) -> Settings:
+    base = Settings(namespace=NAMESPACE, kafka=kafka, home=home)
     return base.model_copy(update={"serving": base.serving.model_copy(update=serving)})
 
 
 @pytest.fixture(scope="module")
 def client(
-    broker: KafkaSettings, serve: Callable[[Any], AbstractContextManager[httpx.Client]]
+    broker: KafkaSettings,
+    serve: Callable[[Any], AbstractContextManager[httpx.Client]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[httpx.Client]:
     ensure_topics(broker, TOPICS)
-    with serve(build_collector(settings_for(broker), CollectorRegistry())) as client:
-        wait_until(lambda: client.get("/readyz").status_code == 200)
+    settings = settings_for(broker, tmp_path_factory.mktemp("collector"))
+    with serve(build_collector(settings, CollectorRegistry())) as client:
+        wait_until(lambda: all(client.get("/readyz").json()["checks"].values()))
         yield client
-
-
-def records(broker: KafkaSettings, topic: str) -> list[Any]:
-    """Every record of a topic, read to its end."""
-    consumer = KafkaConsumer(**client_options(broker))
-    try:
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        found: list[Any] = []
-        while any(consumer.position(partition) < ends[partition] for partition in partitions):
-            for polled in consumer.poll(timeout_ms=200).values():
-                found += polled
-        return found
-    finally:
-        consumer.close()
 
 
 def find(broker: KafkaSettings, topic: str, event_id: str) -> Any:
@@ -237,17 +224,61 @@ def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_without_a_broker_nothing_is_accepted_and_the_client_is_told_when_to_try_again(
-    serve: Callable[[Any], AbstractContextManager[httpx.Client]],
+@pytest.fixture
+def nowhere(free_tcp_port: int) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_tcp_port}")
+
+
+def test_without_a_broker_and_a_spool_nothing_is_accepted_and_the_client_is_told_when_to_try_again(
+    serve: Callable[[Any], AbstractContextManager[httpx.Client]], nowhere: KafkaSettings, tmp_path: Path
 ) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        nowhere = KafkaSettings(bootstrap_servers=f"127.0.0.1:{closed.getsockname()[1]}")
-        with serve(build_collector(settings_for(nowhere), CollectorRegistry())) as client:
-            answer = client.post("/v1/events", json=CLICK)
-            assert answer.status_code == 503
-            assert int(answer.headers["retry-after"]) > 0
-            assert answer.headers["content-type"] == "application/problem+json"
-            ready = client.get("/readyz")
-            assert ready.status_code == 503
-            assert ready.json() == {"ready": False, "checks": {"broker": False, "producer": False}}
+    with serve(build_collector(settings_for(nowhere, tmp_path, event_spool_mb=0), CollectorRegistry())) as client:
+        answer = client.post("/v1/events", json=CLICK)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert [result["status"] for result in answer.json()["results"]] == ["not_durable"]
+        ready = client.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json() == {"ready": False, "checks": {"broker": False, "producer": False, "spool": False}}
+
+
+def test_without_a_broker_every_kind_of_event_is_spooled_until_the_spool_is_full(
+    serve: Callable[[Any], AbstractContextManager[httpx.Client]], nowhere: KafkaSettings, tmp_path: Path
+) -> None:
+    metrics = CollectorRegistry()
+    application = build_collector(settings_for(nowhere, tmp_path, event_spool_mb=1), metrics)
+    with serve(application) as client:
+
+        def waits(name: str) -> float:
+            application.refresh_metrics()
+            return metrics.get_sample_value(f"flywheel_spool_{name}", {"spool": "events"}) or 0.0
+
+        for path, body in (
+            ("/v1/events", CLICK),
+            ("/v1/items", {"item_id": "i"}),
+            ("/v1/users", {"users": [{"user_id": "u"}]}),
+            ("/v1/identities", {"session_id": "s", "user_id": "u"}),
+        ):
+            answer = client.post(path, json=body)
+            assert answer.status_code == 200, answer.text
+            assert [result["status"] for result in answer.json()["results"]] == ["spooled"]
+            assert answer.json()["accepted"] == 1
+        assert client.delete("/v1/items/i").json()["results"][0]["status"] == "spooled"
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["checks"]["spool"]) == (200, True)
+        assert waits("records") == 6  # a removed item is two records
+
+        items = [{"item_id": f"i{number}", "text": "t" * 15_000} for number in range(40)]
+        assert client.post("/v1/items", json={"items": items}).status_code == 200
+        refused = client.post("/v1/items", json={"items": items})
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        statuses = Counter(result["status"] for result in refused.json()["results"])
+        assert set(statuses) == {"spooled", "not_durable"}
+        assert f"{statuses['spooled']} of 40 events" in refused.json()["detail"]
+        assert waits("records") == 46 + statuses["spooled"]
+        assert 900_000 < waits("bytes") <= 1_000_000
+        assert waits("oldest_seconds") > 0
+        counted = metrics.get_sample_value("flywheel_events_total", {"kind": "items", "status": "spooled"})
+        assert counted == 41 + statuses["spooled"]

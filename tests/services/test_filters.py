@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from features.history import History, HistoryEvent
 from features.popularity import PopularityWindow
+from services.recommend.candidates import MOST_FILLED
 from services.recommend.filters import may_show
 from services.recommend.live import Live
 from services.recommend.pipeline import Ask, Stopwatch, choose
@@ -195,3 +196,17 @@ def test_a_source_is_asked_for_more_where_a_filter_takes_most_of_it_out() -> Non
     everything, few = Filters(), Filters(include_categories=("x",))
     asked = [may_show(live, NOW, [ItemId("i0")], (), filters).to_ask_for(10) for filters in (everything, few)]
     assert asked == [10 + 1, (10 + 1) * 5]
+
+
+def test_no_request_has_the_whole_catalogue_ranked_and_none_is_starved() -> None:
+    live = live_with(item(number) for number in range(4_000))
+    surface = in_force(BUILT_IN_RULES, {})["probe"]
+    before = [ItemId(f"i{number}") for number in range(500)]  # what the longest cursor names
+    excluded = [ItemId(f"i{number}") for number in range(500, 3_990)]
+    for exclude, expected in (((), 100), (excluded, 10)):
+        ask = Ask(n=100, surface=surface, as_of=NOW, seed=None, exclude=exclude, shown=before)
+        slate = choose(live, ask, NOBODY, Stopwatch(lambda: 0.0))
+        found = [one.item_id for one in slate.items]
+        assert len(set(found)) == len(found) == expected
+        assert not {*before, *exclude} & set(found)
+        assert 0 < sum(slate.candidates.values()) <= MOST_FILLED

@@ -22,7 +22,7 @@ from services.recommend.live import Live
 from services.recommend.pipeline import Ask, Slate, Stopwatch, choose
 from services.recommend.similar import Like, Similar, find_similar
 from services.recommend.state import NOBODY, State
-from services.recommend.surfaces import BUILT_IN
+from services.recommend.surfaces import BUILT_IN, Filters
 from streaming.consumer import Received
 from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, Kind
 from streaming.ids import EventId, ItemId
@@ -206,6 +206,10 @@ def test_similar_items_respect_filters_and_never_repeat(engine: Engine, artifact
         ids = [one.item_id for one in found.items]
         assert len(set(ids)) == len(ids) == 40
         assert {item.item_id, "i5"}.isdisjoint(ids)
+    some = similar(engine, "i0", 20, filters=Filters(exclude_categories=("drama",)))
+    assert some is not None
+    assert len(some.items) == 20
+    assert {int(one.item_id[1:]) % 3 for one in some.items} == {1, 2}
     only = similar(engine, "i0", 40, categories=["horror"])
     assert only is not None
     assert {int(one.item_id[1:]) % 3 for one in only.items} == {2}

@@ -97,7 +97,7 @@ def circle(settings: Settings, world: Any, artifact: tuple[Path, str], serve: Se
         ):
             one = Circle(settings, recommender, collector, metrics, version)
             wait_until(lambda: recommender.get("/readyz").status_code == 200, 60)
-            wait_until(lambda: collector.get("/readyz").status_code == 200)
+            wait_until(lambda: all(collector.get("/readyz").json()["checks"].values()))
             wait_until(lambda: set(world.history("u39")).isdisjoint(one.shown(user_id="u39", n=60)), 60)
             yield one
     finally:

@@ -61,6 +61,8 @@ MISTAKES = [
     ("    sources: [{source: new, limit: 2001}]", "home", "sources[0].limit", "<= 2000"),
     ("    sources: []", "home", "sources", "length >= 1"),
     ("    sources: [{source: new, limit: 1}, {source: new, limit: 2}]", "home", "rules", "'new' stands twice"),
+    ("    overload: home", "home", "overload", "'home' is no other surface"),
+    ("    overload: cheap", "home", "overload", "'cheap' is no other surface of the file: name one of them"),
     ("    source: []", "home", "rules", "did you mean `sources`?"),
     ("    weights: {lik: 1}", "home", "weights", "use one of like, purchase"),
     ("    weights: {like: .nan}", "home", "weights[...]", "Expected"),

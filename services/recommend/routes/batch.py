@@ -48,17 +48,18 @@ class BatchRoutes:
         results: list[bodies.BatchResult] = []
         for start in range(0, len(parts), _AT_ONCE):
             some = enumerate(parts[start : start + _AT_ONCE], start=start)
-            results += await asyncio.gather(*(self._answer(part, f"requests[{number}]") for number, part in some))
+            answers = (self._answer(part, f"requests[{number}]", call.crowded) for number, part in some)
+            results += await asyncio.gather(*answers)
         wrong = [error for result in results for error in result.errors]
         if all(result.answer is None for result in results):
             raise invalid(wrong)
         return Reply(bodies.BatchAnswer(results=results), 207 if wrong else 200)
 
-    async def _answer(self, part: _Part, prefix: str) -> bodies.BatchResult:
+    async def _answer(self, part: _Part, prefix: str, crowded: bool) -> bodies.BatchResult:
         if isinstance(part, FieldError):
             return bodies.BatchResult(answer=None, errors=[part])
         try:
-            return bodies.BatchResult(answer=await self._slates.answer(part), errors=[])
+            return bodies.BatchResult(answer=await self._slates.answer(part, crowded), errors=[])
         except ProblemError as error:
             errors = [FieldError(f"{prefix}.{one.field}", one.detail) for one in error.problem.errors]
             return bodies.BatchResult(answer=None, errors=errors)

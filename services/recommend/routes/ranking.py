@@ -32,9 +32,10 @@ class RankRoutes:
             surface = msgspec.structs.replace(surface, weights=body.weights)
         asker = asker_of(body.user_id, self._session_id(body), session_history(body.events, now))
         ask = Ask(n=len(body.items), surface=surface, as_of=now, seed=None)
+        rank = self._parts.pipeline.rank_from_now()
         state = await self._parts.pipeline.state_of(asker, now)
         given = item_ids(body.items)
-        ordered = await self._parts.engine.compute(lambda live: order_given(live, ask, state, given))
+        ordered = await self._parts.engine.compute(lambda live: order_given(live, ask, state, given, rank))
         request_id = RequestId(self._parts.new_id()) if body.log else None
         if request_id is not None:
             computed = Computed(ordered.slate, state, self._parts.engine.offsets)

@@ -7,7 +7,7 @@ from services.api.problems import FieldError, ProblemError, problem
 from services.api.routes import Call, Reply, Route
 from services.recommend import bodies
 from services.recommend.parts import Parts
-from services.recommend.routes.asking import item_ids, post
+from services.recommend.routes.asking import item_ids, post, surface_named
 from services.recommend.similar import Like
 from streaming.ids import ItemId
 
@@ -25,7 +25,15 @@ class SimilarRoutes:
 
     async def _similar(self, call: Call) -> Reply:
         body: bodies.SimilarRequest = call.body
-        like = Like(ItemId(body.item_id), body.n, self._parts.now(), body.categories, item_ids(body.exclude))
+        surface = surface_named(self._parts.surfaces(), body.surface)
+        like = Like(
+            item_id=ItemId(body.item_id),
+            n=body.n,
+            as_of=self._parts.now(),
+            categories=body.categories,
+            exclude=item_ids(body.exclude),
+            filters=surface.filters,
+        )
         found = await self._parts.similar(like)
         if found is None:
             raise _no_such_item(body.item_id)

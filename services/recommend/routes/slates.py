@@ -7,6 +7,7 @@ import msgspec
 from services.api.problems import FieldError, invalid
 from services.api.routes import Call, Reply, Route
 from services.recommend import bodies
+from services.recommend.overload import relieved
 from services.recommend.pages import BadCursor, Cursor, Question, read_cursor, write_cursor
 from services.recommend.parts import Parts
 from services.recommend.pipeline import CHAMPION, Ask, Slate
@@ -39,20 +40,21 @@ class SlateRoutes:
             post("/v1/session/recommend", "Recommend items to a guest, by the session alone.", self._guest, guest),
         ]
 
-    async def answer(self, body: bodies.RecommendRequest) -> bodies.RecommendAnswer:
+    async def answer(self, body: bodies.RecommendRequest, crowded: bool) -> bodies.RecommendAnswer:
         """Return a slate for whom the body says; raises a problem that names the field at fault."""
         refuse_nobody(body)
-        return await self._slate(body, body.user_id)
+        return await self._slate(body, body.user_id, crowded)
 
     async def _recommend(self, call: Call) -> Reply:
-        return _reply(await self.answer(call.body))
+        return _reply(await self.answer(call.body, call.crowded))
 
     async def _guest(self, call: Call) -> Reply:
-        return _reply(await self._slate(call.body, None))
+        return _reply(await self._slate(call.body, None, call.crowded))
 
-    async def _slate(self, body: bodies.SessionRequest, user_id: str | None) -> bodies.RecommendAnswer:
+    async def _slate(self, body: bodies.SessionRequest, user_id: str | None, crowded: bool) -> bodies.RecommendAnswer:
         now, request_id = self._parts.now(), RequestId(self._parts.new_id())
-        surface = surface_named(self._parts.surfaces(), body.surface)
+        surfaces = self._parts.surfaces()
+        surface = surface_named(surfaces, body.surface)
         cursor = None if body.cursor is None else _opened(body.cursor, now)
         question = self._question(body, user_id, cursor)
         before = [] if cursor is None else cursor.shown
@@ -67,6 +69,8 @@ class SlateRoutes:
             shown=item_ids(before),
             why=body.why,
         )
+        if crowded:
+            ask = relieved(ask, surfaces)
         asker = asker_of(user_id, question.session_id, session_history(body.events, now))
         slate = await self._parts.pipeline.recommend(request_id, asker, ask)
         so_far = [*before, *(item.item_id for item in slate.items)]
