@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.row_file import RowFile
 from models.seal import read_seal, seal_of, write_seal
 from models.spec import FORMAT_VERSION, ModelSpec
 from streaming.errors import FlywheelError
@@ -74,9 +75,16 @@ class Artifact:
         """Return a float32 table, memory-mapped; raises CorruptArtifact when there is none of that name."""
         return _mapped(self.directory / f"{name}.npy", np.dtype(np.float32))
 
-    def rows(self, name: str) -> NDArray[np.int32]:
-        """Return a table of item rows, memory-mapped; raises CorruptArtifact when there is none of that name."""
-        return _mapped(self.directory / f"{name}.npy", np.dtype(np.int32))
+    def row_file(self, name: str, dtype: type[Scalar]) -> RowFile[Scalar]:
+        """Return a table whose rows are read when they are asked for; raises CorruptArtifact when there is none."""
+        path = self.directory / f"{name}.npy"
+        try:
+            table = RowFile[Scalar](path)
+        except (OSError, ValueError) as error:
+            raise CorruptArtifact(f"model table {path.name!r} cannot be read: {error}") from error
+        if table.dtype != np.dtype(dtype):
+            raise CorruptArtifact(f"model table {path.name!r} holds {table.dtype}, not {np.dtype(dtype)}")
+        return table
 
     def file(self, name: str) -> bytes:
         """Return a file's bytes; raises CorruptArtifact when there is none of that name."""

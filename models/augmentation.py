@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.config import RetrievalSettings
 from models.covisits import similar_items
 from models.log import Log
-from models.neighbours import Neighbours
+from models.neighbours import FittedNeighbours
 
 _SUBSTITUTES = 10  # most similar items of which one is drawn
 
@@ -39,7 +39,7 @@ class Augmentation:
     def __init__(self, settings: RetrievalSettings, log: Log, items: int) -> None:
         self._way, self._strength = settings.augmentation, settings.augmentation_strength
         self._log, self._unknown = log, items
-        self._similar: Neighbours | None = None
+        self._similar: FittedNeighbours | None = None
         if self._way == "substitute":
             self._similar = similar_items(log, items, _SUBSTITUTES)
 
@@ -71,7 +71,7 @@ class Augmentation:
             self._substitute(self._similar, window, rows, rng)
         return Reading(rows, order, asked)
 
-    def _substitute(self, similar: Neighbours, window: slice, rows: Rows, rng: np.random.Generator) -> None:
+    def _substitute(self, similar: FittedNeighbours, window: slice, rows: Rows, rng: np.random.Generator) -> None:
         """Put similar items in the places of some; never one of the user's own, which may be what is asked for."""
         user = self._log.users[window.start]
         own = self._log.rows[self._log.starts[user] : self._log.starts[user + 1]]

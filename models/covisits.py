@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from models.log import Log
-from models.neighbours import Neighbours
+from models.neighbours import FittedNeighbours
 from models.ranking_features import ACROSS, ALIKE, STEPS, WIDE
 
 _NEAR, _FAR = 5, 20
@@ -15,7 +15,7 @@ _SHRINKAGE = 10.0  # pseudo-counts that keep rare items' transitions small
 _SIMILARITY_SHRINKAGE = 20.0
 
 
-def fit_neighbours(log: Log, items: int, k: int) -> dict[str, Neighbours]:
+def fit_neighbours(log: Log, items: int, k: int) -> dict[str, FittedNeighbours]:
     """Return the neighbour tables by name, each item's `k` strongest.
 
     Transitions within a distance weigh 1/distance. Events of one second have no order, so they count both ways, or, in
@@ -32,7 +32,7 @@ def fit_neighbours(log: Log, items: int, k: int) -> dict[str, Neighbours]:
     }
 
 
-def similar_items(log: Log, items: int, k: int) -> Neighbours:
+def similar_items(log: Log, items: int, k: int) -> FittedNeighbours:
     """Return each item's `k` most similar: the shrunk cosine of their sets of users."""
     return _strongest(_cosine(log, items), k)
 
@@ -75,7 +75,7 @@ def _cosine(log: Log, items: int) -> sparse.csr_array:
     return sparse.csr_array((weights[kept], (source[kept], target[kept])), shape=(items, items))
 
 
-def _strongest(weights: sparse.csr_array, k: int) -> Neighbours:
+def _strongest(weights: sparse.csr_array, k: int) -> FittedNeighbours:
     items = weights.shape[0]
     k = min(k, items)
     rows, strengths = np.zeros((items, k), dtype=np.int32), np.zeros((items, k), dtype=np.float32)
@@ -83,7 +83,7 @@ def _strongest(weights: sparse.csr_array, k: int) -> Neighbours:
         order = np.lexsort((neighbours, -values))[:k]
         rows[row, : len(order)] = neighbours[order]
         strengths[row, : len(order)] = values[order]
-    return Neighbours(rows, strengths)
+    return FittedNeighbours(rows, strengths)
 
 
 def _by_row(weights: sparse.csr_array) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float64]]]:

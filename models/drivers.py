@@ -19,8 +19,8 @@ def strongest_voters(neighbours: Neighbours, history: Rows, weights: NDArray[np.
     history, weights = history[known], weights[known]
     if len(history) == 0:
         return np.full(len(rows), -1, dtype=np.int64)
-    strengths = neighbours.weights[history] * weights[:, None]
-    votes = np.where(neighbours.rows[history][:, :, None] == rows, strengths[:, :, None], 0).sum(axis=1)
+    strengths = neighbours.weights.take(history, axis=0) * weights[:, None]
+    votes = np.where(neighbours.rows.take(history, axis=0)[:, :, None] == rows, strengths[:, :, None], 0).sum(axis=1)
     return np.where(votes.max(axis=0) > 0, history[votes.argmax(axis=0)], -1)
 
 

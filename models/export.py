@@ -17,7 +17,7 @@ from models.content import content_vectors
 from models.dataset import TrainingData
 from models.index import build_index
 from models.inputs import gap_buckets
-from models.neighbours import Neighbours
+from models.neighbours import FittedNeighbours
 from models.ranking import TrainedRanker
 from models.spec import ModelSpec
 from models.start import Start, start_files
@@ -32,7 +32,7 @@ class Fitted:
     """Everything that training found, in memory; `start` is for a retraining, `metrics` are by name."""
 
     spec: ModelSpec
-    neighbours: Mapping[str, Neighbours]
+    neighbours: Mapping[str, FittedNeighbours]
     retrieval: TrainedRetrieval
     start: Start
     ranker: TrainedRanker

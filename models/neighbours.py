@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.row_file import RowTable
 from models.top import best
 
 Rows = NDArray[np.int64]
@@ -37,8 +38,8 @@ class Votes:
 class Neighbours:
     """`rows` int32[items, k] and `weights` float32[items, k], strongest first; weight 0 where an item has fewer."""
 
-    rows: NDArray[np.int32]
-    weights: Weights
+    rows: RowTable[np.int32]
+    weights: RowTable[np.float32]
 
     def votes(self, history: Rows, weights: Weights) -> Votes:
         """Return what the items of `history`, int64[n], vote for, each with its own weight, float32[n]."""
@@ -47,3 +48,11 @@ class Neighbours:
         return Votes(
             self.rows.take(history, axis=0).ravel(), (self.weights.take(history, axis=0) * weights[:, None]).ravel()
         )
+
+
+@dataclass(frozen=True)
+class FittedNeighbours(Neighbours):
+    """The same as arrays in memory, as they are fitted."""
+
+    rows: NDArray[np.int32]
+    weights: Weights

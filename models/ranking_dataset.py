@@ -14,7 +14,7 @@ from models.dataset import NotEnoughData, TrainingData
 from models.groups import Groups
 from models.inputs import gap_buckets
 from models.log import Log
-from models.neighbours import Neighbours
+from models.neighbours import FittedNeighbours
 from models.ranking_features import (
     PopularityCounts,
     Recent,
@@ -36,7 +36,7 @@ class FirstStage:
     """What the ranker's features are computed from, fitted on what came before the groups."""
 
     content: ContentSpec
-    neighbours: dict[str, Neighbours]
+    neighbours: dict[str, FittedNeighbours]
     retrieval: TrainedRetrieval
 
 

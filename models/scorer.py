@@ -85,7 +85,9 @@ class Scorer:
         self._retrieval = ServedRetrieval(artifact)
         self._ranking = ServedRanker(artifact)
         neighbours = {
-            name: Neighbours(artifact.rows(f"{name}_rows"), artifact.floats(f"{name}_weights"))
+            name: Neighbours(
+                artifact.row_file(f"{name}_rows", np.int32), artifact.row_file(f"{name}_weights", np.float32)
+            )
             for name in NEIGHBOUR_TABLES
         }
         self._sources = Sources(self.spec.content, GrowingTable(artifact.floats("item_content")), neighbours)

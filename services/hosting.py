@@ -50,7 +50,8 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
         place.claim().close()
     port = serving.recommender_port if name == "recommender" else serving.collector_port
     workers = serving.recommender_workers if name == "recommender" else 1
-    environment = {**environ, **_bentoml_environment(name, settings.home, workers)}
+    # With an arena for each thread, glibc keeps several times what the threads that read the log have freed.
+    environment = {"MALLOC_ARENA_MAX": "2", **environ, **_bentoml_environment(name, settings.home, workers)}
     target = f"services.{name}:{name}"
     if workers > 1:
         address = ["--host", serving.host, "--port", str(port or _free_port(serving.host))]

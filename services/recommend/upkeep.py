@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from features.online import OnlineReader
+from services.heap import give_back
 from services.metrics import ImpressionMetrics, RecommendMetrics
 from services.recommend.champion import ChampionWatch
 from services.recommend.engine import Engine
@@ -89,6 +90,7 @@ class Upkeep:
                 self._tails.keep_snapshot()
             except OSError as error:
                 _log.warning("no snapshot of the catalogue was kept: %s", error)
+            give_back()
             if self._stop.wait(self._snapshot_s):
                 return
 

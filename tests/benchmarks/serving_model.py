@@ -22,7 +22,7 @@ from models.embedding_vocabulary import EmbeddingVocabulary
 from models.export import Fitted, artifact_parts
 from models.groups import Groups
 from models.log import KINDS
-from models.neighbours import Neighbours
+from models.neighbours import FittedNeighbours
 from models.ranking import PositionBias, RankingModel, TrainedRanker
 from models.ranking_features import ACROSS, NEIGHBOUR_TABLES, STEPS, feature_names
 from models.retrieval import RetrievalModel, Shape
@@ -119,7 +119,7 @@ def _tables(items: int, settings: ModelSettings) -> list[tuple[int, int]]:
     return [(items, 2 * dim), (buckets, dim), (buckets, dim)]
 
 
-def _neighbours(items: int, k: int, seed: int) -> dict[str, Neighbours]:
+def _neighbours(items: int, k: int, seed: int) -> dict[str, FittedNeighbours]:
     """Return tables whose rows are full, but for those of few steps: fewer items follow than are used alike."""
     rng = np.random.default_rng(seed)
     k = min(k, items, _AROUND)
@@ -128,8 +128,8 @@ def _neighbours(items: int, k: int, seed: int) -> dict[str, Neighbours]:
     rows = ((first + offsets[(np.arange(k) + 7 * np.arange(items)[:, None]) % _AROUND]) % items).astype(np.int32)
     falling = (1.0 / np.arange(2, k + 2)).astype(np.float32)
     short = np.where(np.arange(k) < k // 3, falling, 0).astype(np.float32)
-    full = Neighbours(rows, np.tile(falling, (items, 1)))
-    sparse = Neighbours(rows, np.tile(short, (items, 1)))
+    full = FittedNeighbours(rows, np.tile(falling, (items, 1)))
+    sparse = FittedNeighbours(rows, np.tile(short, (items, 1)))
     return {name: full if name not in (STEPS, ACROSS) else sparse for name in NEIGHBOUR_TABLES}
 
 

@@ -1,0 +1,53 @@
+"""Tables too large to hold, of which a request wants a few rows: those are read, and nothing is mapped.
+
+What was read lately is in the system's page cache, for all processes together and for as long as there is room; in no
+process's memory, as pages of a mapped table would be once they were touched.
+"""
+
+import os
+from pathlib import Path
+from typing import Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+Given_co = TypeVar("Given_co", bound=np.generic, covariant=True)
+
+
+class RowTable(Protocol[Given_co]):
+    """A table of which rows are taken: an array [rows, width], or a file."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: NDArray[np.int64], /, axis: Literal[0]) -> NDArray[Given_co]:
+        """Return some rows."""
+
+
+class RowFile(Generic[Scalar]):
+    """The rows of a file in NumPy's format that holds one array [rows, width]."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file; raises OSError, and ValueError when it holds anything else, or less than it says."""
+        self._file = path.open("rb")
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+        shape, by_column, self.dtype = read_header[npy.read_magic(self._file)](self._file)
+        if len(shape) != 2 or by_column or self.dtype.hasobject:
+            raise ValueError("it holds no array of rows")
+        self._rows, self._width = shape
+        self._first, self._bytes = self._file.tell(), self._width * self.dtype.itemsize
+        if path.stat().st_size < self._first + self._rows * self._bytes:
+            raise ValueError("it is cut short")
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def take(self, indices: NDArray[np.int64], /, axis: Literal[0]) -> NDArray[Scalar]:
+        """Return [n, width]: the rows of `indices`, int64[n]; raises IndexError when there is none of that number."""
+        if len(indices) and (int(indices.min()) < 0 or int(indices.max()) >= self._rows):
+            raise IndexError(f"rows lie between 0 and {self._rows - 1}")
+        file, size, first, read = self._file.fileno(), self._bytes, self._first, os.pread
+        data = b"".join([read(file, size, first + size * row) for row in indices.tolist()])
+        values: NDArray[Scalar] = np.frombuffer(data, self.dtype).reshape(len(indices), self._width)
+        return values
