@@ -17,8 +17,9 @@ from models.content import content_vectors
 from models.dataset import TrainingData
 from models.index import build_index
 from models.inputs import gap_buckets
-from models.neighbours import FittedNeighbours
+from models.neighbours import NEIGHBOURS, FittedNeighbours, stacked
 from models.ranking import TrainedRanker
+from models.ranking_features import NEIGHBOUR_TABLES
 from models.spec import ModelSpec
 from models.start import Start, start_files
 from models.trained_retrieval import Read, TrainedRetrieval
@@ -46,6 +47,7 @@ def artifact_parts(fitted: Fitted, data: TrainingData) -> Parts:
     vectors = _array(retrieval.vectors[: len(data.items)])
     arrays: dict[str, NDArray[np.generic]] = {
         "item_vectors": vectors,
+        NEIGHBOURS: stacked([fitted.neighbours[name] for name in NEIGHBOUR_TABLES]),
         "shared_vectors": _array(retrieval.vectors[len(data.items) :]),
         "content_projection": _array(model.content.weight.T),
         "kind_vectors": _array(model.inputs.kinds.weight),
@@ -57,9 +59,6 @@ def artifact_parts(fitted: Fitted, data: TrainingData) -> Parts:
         "ranker_categories": _array(ranker.categories),
         "ranker_users": _array(ranker.users),
     }
-    for name, table in fitted.neighbours.items():
-        arrays[f"{name}_rows"] = table.rows
-        arrays[f"{name}_weights"] = table.weights
     index = build_index(vectors, last_user_vectors(retrieval, data))
     weights = {
         "retrieval.items": retrieval.table,

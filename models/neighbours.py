@@ -1,12 +1,16 @@
-"""Which items go with which: for each item its strongest neighbours, as two arrays that can be memory-mapped."""
+"""Which items go with which: for each item its strongest neighbours."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.row_file import RowTable
+from models.row_file import RowFile, RowTable
 from models.top import best
+
+NEIGHBOURS = "neighbours"
+"""The artifact's array of the stacked tables."""
 
 Rows = NDArray[np.int64]
 Weights = NDArray[np.float32]
@@ -56,3 +60,23 @@ class FittedNeighbours(Neighbours):
 
     rows: NDArray[np.int32]
     weights: Weights
+
+
+def stacked(tables: Sequence[FittedNeighbours]) -> NDArray[np.int32]:
+    """Return tables of one size as one array, int32 [items, tables * 2 * k]: what is of one item lies together.
+
+    Each table's rows come before its weights, whose bits stand as int32.
+    """
+    return np.hstack([part.view(np.int32) for table in tables for part in (table.rows, table.weights)])
+
+
+def unstacked(file: RowFile[np.int32], tables: int) -> list[Neighbours]:
+    """Return the tables whose `stacked` array a file holds; raises ValueError when it cannot hold so many."""
+    k, left = divmod(file.width, 2 * tables)
+    if left:
+        raise ValueError(f"rows of {file.width} numbers are not those of {tables} neighbour tables")
+    starts = range(0, file.width, 2 * k) if k else [0] * tables
+    return [
+        Neighbours(file.part(slice(start, start + k), np.int32), file.part(slice(start + k, start + 2 * k), np.float32))
+        for start in starts
+    ]

@@ -5,14 +5,19 @@ process's memory, as pages of a mapped table would be once they were touched.
 """
 
 import os
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+_KEPT = 4_096  # rows read last, which the next request may want again
+
 Scalar = TypeVar("Scalar", bound=np.generic)
+Other = TypeVar("Other", bound=np.generic)
 Given_co = TypeVar("Given_co", bound=np.generic, covariant=True)
 
 
@@ -35,19 +40,47 @@ class RowFile(Generic[Scalar]):
         shape, by_column, self.dtype = read_header[npy.read_magic(self._file)](self._file)
         if len(shape) != 2 or by_column or self.dtype.hasobject:
             raise ValueError("it holds no array of rows")
-        self._rows, self._width = shape
-        self._first, self._bytes = self._file.tell(), self._width * self.dtype.itemsize
+        self._rows, self.width = shape
+        self._first, self._bytes = self._file.tell(), self.width * self.dtype.itemsize
         if path.stat().st_size < self._first + self._rows * self._bytes:
             raise ValueError("it is cut short")
+        self.row = lru_cache(_KEPT)(self._read)
 
     def __len__(self) -> int:
         return self._rows
 
+    def part(self, columns: slice, dtype: type[Other]) -> "RowPart[Other]":
+        """Return some neighbouring columns as a table of their own, the bytes read as `dtype`, of the same size."""
+        size = self.dtype.itemsize
+        return RowPart(self, columns.start * size, columns.stop * size, np.dtype(dtype))
+
     def take(self, indices: NDArray[np.int64], /, axis: Literal[0]) -> NDArray[Scalar]:
         """Return [n, width]: the rows of `indices`, int64[n]; raises IndexError when there is none of that number."""
-        if len(indices) and (int(indices.min()) < 0 or int(indices.max()) >= self._rows):
-            raise IndexError(f"rows lie between 0 and {self._rows - 1}")
-        file, size, first, read = self._file.fileno(), self._bytes, self._first, os.pread
-        data = b"".join([read(file, size, first + size * row) for row in indices.tolist()])
-        values: NDArray[Scalar] = np.frombuffer(data, self.dtype).reshape(len(indices), self._width)
+        values: NDArray[Scalar] = self.part(slice(0, self.width), self.dtype.type).take(indices, axis=axis)
         return values
+
+    def _read(self, row: int) -> bytes:
+        """Return the bytes of a row; raises IndexError when there is none of that number."""
+        if not 0 <= row < self._rows:
+            raise IndexError(f"rows lie between 0 and {self._rows - 1}")
+        return os.pread(self._file.fileno(), self._bytes, self._first + self._bytes * row)
+
+
+@dataclass(frozen=True)
+class RowPart(Generic[Scalar]):
+    """The bytes from `first` up to, but not at, `last` of every row of a file."""
+
+    file: RowFile[Any]
+    first: int
+    last: int
+    dtype: np.dtype[Scalar]
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def take(self, indices: NDArray[np.int64], /, axis: Literal[0]) -> NDArray[Scalar]:
+        """Return [n, width]: the rows of `indices`, int64[n]; raises IndexError when there is none of that number."""
+        row, first, last = self.file.row, self.first, self.last
+        data = b"".join([row(index)[first:last] for index in indices.tolist()])
+        values: NDArray[Scalar] = np.frombuffer(data, self.dtype)
+        return values.reshape(len(indices), (last - first) // self.dtype.itemsize)

@@ -17,7 +17,7 @@ from models.artifact import Artifact, CorruptArtifact
 from models.combining import UnknownTask, combined
 from models.content import ItemContent, content_vectors
 from models.drivers import nearest, strongest_voters
-from models.neighbours import Neighbours
+from models.neighbours import NEIGHBOURS, unstacked
 from models.ranking_features import (
     ALIKE,
     NEIGHBOUR_TABLES,
@@ -84,12 +84,8 @@ class Scorer:
         self._vocabulary = Vocabulary(artifact.item_ids)
         self._retrieval = ServedRetrieval(artifact)
         self._ranking = ServedRanker(artifact)
-        neighbours = {
-            name: Neighbours(
-                artifact.row_file(f"{name}_rows", np.int32), artifact.row_file(f"{name}_weights", np.float32)
-            )
-            for name in NEIGHBOUR_TABLES
-        }
+        tables = unstacked(artifact.row_file(NEIGHBOURS, np.int32), len(NEIGHBOUR_TABLES))
+        neighbours = dict(zip(NEIGHBOUR_TABLES, tables, strict=True))
         self._sources = Sources(self.spec.content, GrowingTable(artifact.floats("item_content")), neighbours)
         self._kinds = {kind: code for code, kind in enumerate(self.spec.retrieval.kinds)}
         self._negative = np.array([Kind(kind).is_negative for kind in self._kinds])

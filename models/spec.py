@@ -6,7 +6,7 @@ import msgspec
 
 from models.calibration import Calibrator
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 class Number(msgspec.Struct, frozen=True):

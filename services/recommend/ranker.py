@@ -1,7 +1,7 @@
 """Ranking within a time budget: when the ranker would take too long, or fails, the order of retrieval has to do.
 
-How long it would take is what it took lately for a candidate, times their number. How long a request waited for the
-request's turn is not guessed: it is what has passed of its time when its turn comes.
+How long it would take is what it took lately for a candidate, times their number. How long a request waited for its
+turn is not guessed: it is what has passed of its time when its turn comes.
 """
 
 import logging

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.neighbours import FittedNeighbours, stacked, unstacked
 from models.row_file import RowFile
 from models.scorer import Scorer
 
@@ -51,4 +52,25 @@ def test_what_is_no_table_of_rows_is_refused(tmp_path: Path) -> None:
 def test_neighbour_tables_are_read_and_never_mapped(scorer: Scorer) -> None:
     mapped = Path("/proc/self/maps").read_text(encoding="utf-8")
     assert "item_vectors.npy" in mapped
-    assert "alike_rows.npy" not in mapped
+    assert "neighbours.npy" not in mapped
+
+
+@given(items=st.integers(1, 5), k=st.integers(0, 4), seed=st.integers(0, 9))
+def test_stacked_neighbour_tables_are_the_same_when_they_are_read(
+    tmp_path_factory: pytest.TempPathFactory, items: int, k: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    tables = [
+        FittedNeighbours(rng.integers(0, 9, (items, k), dtype=np.int32), rng.random((items, k), dtype=np.float32))
+        for _ in range(3)
+    ]
+    path = tmp_path_factory.mktemp("stacked") / "neighbours.npy"
+    np.save(path, stacked(tables))
+    file: RowFile[np.int32] = RowFile(path)
+    every = np.arange(items)
+    for table, found in zip(tables, unstacked(file, 3), strict=True):
+        assert found.rows.take(every, axis=0).tolist() == table.rows.tolist()
+        assert found.weights.take(every, axis=0).tolist() == table.weights.tolist()
+    if k:
+        with pytest.raises(ValueError, match="not those of 7 neighbour tables"):
+            unstacked(file, 7)
