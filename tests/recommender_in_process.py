@@ -44,6 +44,7 @@ class Histories:
 
     async def user_state(self, user_id: UserId, as_of: int) -> UserState:
         self.reads += 1
+        await asyncio.sleep(0)  # as a store does, it lets others have their turn
         return UserState(self.known.get(user_id, History()), {}, {}, 0)
 
 

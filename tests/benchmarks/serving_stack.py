@@ -33,16 +33,21 @@ SURFACES = Path(__file__).with_name("serving.yaml")
 
 _USERS_AT_ONCE = 5_000
 _READY_TIMEOUT_S = 180
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs: the ports that answer, the processes by name, and the recommender's seconds from start to ready."""
+    """What runs: the ports that answer, the processes by name, and the recommender's seconds from start to ready.
+
+    It was started twice: `ready_s` from the log and the model registry, `again_s` from what that start had kept.
+    """
 
     port: int
     bare_port: int
     pids: dict[str, int]
     ready_s: float
+    again_s: float
 
 
 @contextmanager
@@ -67,8 +72,13 @@ def running(home: Path, world: World, artifact: Path, version: str, interactions
         _fill(settings, world, artifact, version, interactions)
         environ |= settings_environ(settings)
         began = time.monotonic()
+        with _served(home, environ, "recommender", port):
+            ready_s = time.monotonic() - began
+            while not any((home / "catalogue").rglob("manifest.json")):
+                time.sleep(_POLL_S)
+        began = time.monotonic()
         recommender = held.enter_context(_served(home, environ, "recommender", port))
-        ready_s = time.monotonic() - began
+        again_s = time.monotonic() - began
         bare = held.enter_context(_served(home, environ, "bare", bare_port))
         pids = {
             "recommender": recommender.pid,
@@ -76,7 +86,7 @@ def running(home: Path, world: World, artifact: Path, version: str, interactions
             "valkey": valkey.process.pid,
             "broker": broker.process.pid,
         }
-        yield Stack(port, bare_port, pids, ready_s)
+        yield Stack(port, bare_port, pids, ready_s, again_s)
 
 
 def _served(home: Path, environ: dict[str, str], name: str, port: int) -> ChildProcess:
