@@ -132,9 +132,12 @@ class Pipeline:
         rank, watch = self.rank_from_now(), Stopwatch(self._clock)
         state = await self.state_of(asker, ask.as_of)
         watch.lap("user_state")
-        computed = await self._engine.compute(
-            lambda live: Computed(choose(live, ask, state, watch, rank), state, self._engine.offsets)
-        )
+
+        def compute(live: Live) -> Computed:
+            watch.lap("turn")
+            return Computed(choose(live, ask, state, watch, rank), state, self._engine.offsets)
+
+        computed = await self._engine.compute(compute)
         slate = computed.slate
         self.log(request_id, asker, ask, computed)
         watch.lap("impression")
