@@ -75,6 +75,8 @@ def running(home: Path, world: World, artifact: Path, version: str, interactions
         with _served(home, environ, "recommender", port):
             ready_s = time.monotonic() - began
             while not any((home / "catalogue").rglob("manifest.json")):
+                if time.monotonic() > began + _READY_TIMEOUT_S:
+                    raise TimeoutError(f"no snapshot of the catalogue within {_READY_TIMEOUT_S} s")
                 time.sleep(_POLL_S)
         began = time.monotonic()
         recommender = held.enter_context(_served(home, environ, "recommender", port))
