@@ -89,10 +89,6 @@ class OnlineReader:
         row = await self._store.ask("HMGET", self._layout.user_key(user_id), *USER_FIELDS)
         return self._layout.user_state(row, _now() if as_of is None else as_of)
 
-    async def ping(self) -> None:
-        """Raise redis.RedisError unless the store answers."""
-        await self._store.ask("PING")
-
     async def close(self) -> None:
         """Close the connection."""
         await self._store.close()

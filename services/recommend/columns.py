@@ -1,6 +1,6 @@
 """What the filters ask of items, as columns in process memory: a request reads no item from any store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -124,29 +124,28 @@ class Columns:
 
     def matching(self, predicate: Predicate) -> Mask:
         """Return for every row whether its item's attribute satisfies a predicate; not to be written to."""
-        key = msgspec.msgpack.encode(predicate)  # equal predicates may differ: true is equal to 1
-        mask = self._masks.get(key)
-        if mask is None:
-            mask = self.attributes.matching(predicate, self._size)
-            self._keep(key, mask)
-        return mask
+        return self._kept(predicate, lambda: self.attributes.matching(predicate, self._size))
 
     def _within_one(self, category: str) -> Mask:
-        key = msgspec.msgpack.encode(category)
-        mask = self._masks.get(key)
-        if mask is None:
+        def within() -> Mask:
             mask = np.zeros(self._size, dtype=np.bool_)
             mask[self.in_any([category])] = True
-            self._keep(key, mask)
-        return mask
+            return mask
+
+        return self._kept(category, within)
 
     def _forget_masks(self) -> None:
         if self._masks:
             self._masks.clear()
 
-    def _keep(self, key: bytes, mask: Mask) -> None:
-        if len(mask) <= self._masks.maxsize:
-            self._masks[key] = mask
+    def _kept(self, of: Predicate | str, make: Callable[[], Mask]) -> Mask:
+        key = msgspec.msgpack.encode(of)  # equal predicates may differ: true is equal to 1
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = make()
+            if len(mask) <= self._masks.maxsize:
+                self._masks[key] = mask
+        return mask
 
     def categories(self, row: int) -> Sequence[str]:
         """Return the categories of the item in `row`."""

@@ -232,6 +232,3 @@ def _stacked(parts: Sequence[NDArray[np.int32]]) -> Ragged[np.int32]:
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
     starts = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
     return Ragged(np.concatenate(parts), starts)
-
-
-EMPTY = ItemTable.of(())
