@@ -7,7 +7,9 @@ what was skipped is seen when the histories are read back, merged anew and writt
 """
 
 import logging
+import random
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +31,8 @@ _log = logging.getLogger(__name__)
 
 _MAX_RECORDS = 50_000  # a backfill writes each user once per poll, so long polls save writes
 _MAX_ROUNDS = 10
-_RETRY_S = 1.0
+_RETRY_S = 1.0  # at first; then the waits double
+_LONGEST_RETRY_S = 5.0
 
 
 class WriteContended(RuntimeError):
@@ -60,6 +63,7 @@ def run_updater(
 
     Raises BrokerUnavailable when no broker answers.
     """
+    counts = counts if counts is not None else ConsumerCounts()
     features = FeatureStore(store, topics.namespace)
     if not features.is_applied():
         features.apply()
@@ -67,13 +71,17 @@ def run_updater(
     updater = HistoryUpdater(reader, features, store.history_length)
 
     def handle(received: list[Received]) -> None:
+        longest = _RETRY_S
         while True:
             try:
                 return updater.update(received)
             except RedisError as error:
                 _log.warning("the online store does not take histories, trying again: %s", error)
-                if stop.wait(_RETRY_S):
+                counts.retries += 1
+                counts.polled_at = time.monotonic()
+                if stop.wait(random.uniform(longest / 2, longest)):  # noqa: S311 - keeps updaters apart
                     raise
+                longest = min(longest * 2, _LONGEST_RETRY_S)
 
     spec = ConsumerSpec(topics=[topics.interactions], group=group_of(topics.namespace), max_records=_MAX_RECORDS)
     try:
