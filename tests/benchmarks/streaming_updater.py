@@ -3,6 +3,7 @@
 import threading
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,26 +47,33 @@ def table(report: dict[str, Any]) -> Table:
 
 
 def _caught_up(parts: Parts, users: int, events: int, seed: int) -> dict[str, Any]:
-    """Publish, then run an updater in a thread; its time counts from its first poll until it has handled all."""
+    """Publish, then let an updater handle all; its joining the group is counted, its first start is not."""
     settings, rng, now = parts.settings, np.random.default_rng(seed), time.time_ns() // 1_000_000
+    _until(parts, lambda counts: counts.polled_at > 0)
     of_users = rng.permutation(events) % users
     producer = EventProducer(settings.kafka, settings.topics)
     producer.publish(_click(number, int(user), now + number) for number, user in enumerate(of_users))
     producer.close()
-    counts, stop = ConsumerCounts(), threading.Event()
-    thread = threading.Thread(
-        target=run_updater, args=(settings.kafka, settings.store, settings.topics, stop, counts), daemon=True
-    )
-    thread.start()
-    while counts.polled_at == 0:
-        time.sleep(_POLL_S)
     began, cpu = time.perf_counter(), time.process_time()
-    while counts.handled < events:
+    _until(parts, lambda counts: counts.handled >= events)
+    return {
+        "events": events,
+        "users": users,
+        "seconds": time.perf_counter() - began,
+        "cpu_s": time.process_time() - cpu,
+    }
+
+
+def _until(parts: Parts, done: Callable[[ConsumerCounts], bool]) -> None:
+    """Run an updater in a thread until `done`."""
+    settings, counts, stop = parts.settings, ConsumerCounts(), threading.Event()
+    arguments = (settings.kafka, settings.store, settings.topics, stop, counts)
+    thread = threading.Thread(target=run_updater, args=arguments, daemon=True)
+    thread.start()
+    while not done(counts):
         time.sleep(_POLL_S)
-    seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
     stop.set()
     thread.join(60)
-    return {"events": events, "users": users, "seconds": seconds, "cpu_s": cpu_s}
 
 
 def _click(number: int, user: int, at: int) -> Interaction:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import httpx
+from fault_disk import filled
 from fault_load import Load
 from fault_world import World, wait_for
 from kafka import KafkaConsumer, KafkaProducer
@@ -149,6 +150,20 @@ def clock_stepped(scene: Scene) -> None:
     scene.world.clock_offset.write_text("0")
 
 
+def spool_disk_full(scene: Scene) -> None:
+    """The broker is away and the spool's disk is full: events are refused with 503, none is lost."""
+    with filled(scene.world.home / "spool"):
+        scene.world.broker_proxy.refuse(True)
+        scene.stay()
+        scene.world.broker_proxy.refuse(False)
+
+
+def lake_disk_full(scene: Scene) -> None:
+    """The lander cannot write."""
+    with filled(scene.world.home / "lake"):
+        scene.stay()
+
+
 FAULTS: dict[str, Fault] = {
     "broker_killed": _killed("broker"),
     "broker_stopped": _stopped("broker"),
@@ -169,6 +184,8 @@ FAULTS: dict[str, Fault] = {
     "bad_requests": bad_requests,
     "clock_stepped": clock_stepped,
 }
+DISK_FAULTS: dict[str, Fault] = {"spool_disk_full": spool_disk_full, "lake_disk_full": lake_disk_full}
+"""Those that need small disks of their own."""
 
 
 def _post(scene: Scene, body: object) -> httpx.Response:

@@ -7,44 +7,55 @@ and not run again, so that it can be interrupted and gone on with. Exit code 1 w
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fault_kinds import FAULTS
+from fault_disk import own_mounts, small_disk
+from fault_kinds import DISK_FAULTS, FAULTS
 from fault_scenario import run_scenario
+
+SMALL_DISKS = {"spool": 64, "lake": 512}
+"""The folders of a home that get disks of their own, MB."""
 
 _TWICE = 2
 
 
 def main() -> None:
     """Run the seeds that have not been."""
-    arguments = _arguments()
+    arguments, small_disks = _arguments(), own_mounts()
+    if not small_disks:
+        _say(f"left out, since this user may mount nothing: {', '.join(DISK_FAULTS)}")
     file = Path(arguments.json)
     done: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         if str(seed) in done and done[str(seed)].get("held"):
             continue
-        done[str(seed)] = _one(seed, arguments)
+        done[str(seed)] = _one(seed, arguments, small_disks)
         file.write_text(json.dumps(done, indent=1))
     print(_table(done))
     sys.exit(0 if all(one["held"] for one in done.values()) else 1)
 
 
-def _one(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    faults = arguments.faults.split(",") if arguments.faults else list(FAULTS)
+def _one(seed: int, arguments: argparse.Namespace, small_disks: bool) -> dict[str, Any]:
+    possible = [*FAULTS, *(DISK_FAULTS if small_disks else ())]
+    faults = arguments.faults.split(",") if arguments.faults else possible
     order = faults * _TWICE
     random.Random(seed).shuffle(order)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="faults", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="faults", ignore_cleanup_errors=True) as folder, ExitStack() as disks:
+        for name, megabytes in SMALL_DISKS.items() if small_disks else ():
+            disks.enter_context(small_disk(Path(folder) / name, megabytes))
         try:
             outcome = run_scenario(Path(folder), seed, order, arguments.longest, _say)
         except AssertionError as error:
             if arguments.keep:
-                Path(folder).rename(f"{folder}.kept")
+                shutil.copytree(folder, f"{folder}.kept")
             print(f"seed {seed} did not hold: {error}", file=sys.stderr, flush=True)
             return {"held": False, "problem": str(error), "seconds": round(time.monotonic() - began)}
     return {"held": True, "seconds": round(time.monotonic() - began), **asdict(outcome)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fault_checks import check_all, command
-from fault_kinds import FAULTS, Scene
+from fault_kinds import DISK_FAULTS, FAULTS, Scene
 from fault_load import Load
 from fault_world import World, wait_for
 
@@ -51,7 +51,7 @@ def run_scenario(
         recovered = []
         for name in faults:
             scene.wait(0.5, 3)
-            FAULTS[name](scene)
+            (FAULTS | DISK_FAULTS)[name](scene)
             recovered.append(_recovered(name, world))
             report(f"seed {seed}: {recovered[-1]}")
         load.finish(_SETTLE_S)
