@@ -1,5 +1,6 @@
 """The recommender and the collector with a real broker, store, updater and model: what applications see."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -409,6 +410,11 @@ def test_bad_input_is_a_problem_that_names_the_field(
 def test_ids_may_hold_any_character(circle: Circle, text: str) -> None:
     answer = circle.recommend(user_id=text, session_id=text, exclude=[text], categories=[], context={text: text})
     assert len(answer["slate"]) == 20
+
+
+@schemathesis.serializer("application/x-ndjson")
+def _lines(_: schemathesis.SerializationContext, value: Any) -> bytes:
+    return b"\n".join(json.dumps(part).encode() for part in (value if isinstance(value, list) else [value]))
 
 
 @pytest.mark.parametrize("service", ["recommender", "collector"])
