@@ -13,7 +13,7 @@ from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
 from streaming.codec import FromTheFuture, Undecodable, decode
 from streaming.config import KafkaSettings, client_options
-from streaming.errors import BrokerUnavailable
+from streaming.connection import unconnected
 from streaming.events import Event
 
 _log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def connect(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
             allow_auto_create_topics=False,
         )
     except KafkaError as error:
-        raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
+        raise unconnected(kafka, error) from error
 
 
 def decoded(polled: dict[TopicPartition, list[object]], counts: ConsumerCounts) -> list[Received]:

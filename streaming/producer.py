@@ -8,7 +8,8 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from streaming.config import KafkaSettings, client_options
-from streaming.errors import BrokerUnavailable, FlywheelError
+from streaming.connection import unconnected
+from streaming.errors import FlywheelError
 from streaming.events import Event
 from streaming.records import Record, records_of
 from streaming.topics import Topics
@@ -60,7 +61,7 @@ class EventProducer:
                 allow_auto_create_topics=False,
             )
         except KafkaError as error:
-            raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
+            raise unconnected(kafka, error) from error
 
     def send(self, event: Event) -> Any:
         """Queue one event and return kafka-python's future of its topic, partition and offset.
