@@ -125,6 +125,7 @@ def _send_aside(records: DataFrame, summaries: list[Row], kafka: KafkaSettings) 
                 _header("topic", F.col("topic")),
                 _header("partition", F.col("partition").cast("string")),
                 _header("offset", F.col("offset").cast("string")),
+                _header("appended_at", F.unix_millis("appended_at").cast("string")),
                 F.struct(F.lit("key").alias("key"), F.col("key").alias("value")),
             ]
             (

@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from pyspark.sql import Row, SparkSession
+from topic_records import records
 
 from features.accounting import audit
 from features.config import LakeSettings, StoreSettings, require
+from features.decoding import refusal
 from features.lake import ensure_tables
 from features.landed import find_impression
 from features.landing import Lander, LandingRun, land
@@ -34,6 +36,8 @@ from streaming.events import (
     UserUpserted,
 )
 from streaming.ids import RequestId
+from streaming.letters import letters as letters_of
+from streaming.letters import sides
 from streaming.namespace import Namespace, parse_namespace
 from streaming.producer import EventProducer
 from streaming.topics import Topics, dead_letters, ensure_topics, parked
@@ -242,6 +246,25 @@ def test_what_a_newer_release_sent_is_parked(world, broker):
     assert list(unknown) == [UNKNOWN_TYPE]
     assert b"hologram_shown" in unknown[UNKNOWN_TYPE]["reason"]
     assert list(newer) == [NEWER]
+
+
+def test_a_replay_judges_what_was_put_aside_as_landing_does(world, broker):
+    found = [one for topic, side in sides(world.topics) for one in letters_of(broker, topic, side)]
+    assert {one.value for one in found} == {
+        POISON,
+        NOT_JSON,
+        encode(EVENTS[-1]),
+        encode(IMPOSSIBLE),
+        UNKNOWN_TYPE,
+        NEWER,
+    }
+    assert all(refusal(world.topics, one.topic, one.value) == one.reason for one in found)
+    log = {
+        (one.topic, one.partition, one.offset): one for topic in world.topics.landed for one in records(broker, topic)
+    }
+    sources = [log[one.topic, one.partition, one.offset] for one in found]
+    assert [(one.value, one.timestamp) for one in sources] == [(one.value, one.appended_at) for one in found]
+    assert refusal(world.topics, world.topics.interactions, encode(rating(5))) is None
 
 
 def test_the_account_balances_to_the_record(world):
