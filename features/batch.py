@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
+from features.commits import retried
 from features.decoding import DEAD, EVENT, PARKED, TOMBSTONE
 from features.kafka_source import kafka_options
 from features.lake import LANDED, LANDINGS, Table, landed_tables, table_name
@@ -92,11 +93,12 @@ def _merge(
         .drop("copy")
     )
     fresh.createOrReplaceTempView("fresh")
-    spark.sql(
+    insert = (
         f"MERGE INTO {name} AS known USING fresh ON known.event_id = fresh.event_id "
         f"AND to_date(known.happened_at) = to_date(fresh.happened_at) AND known.{span} "
         "WHEN NOT MATCHED THEN INSERT *"
     )
+    retried(lambda: spark.sql(insert))
     offsets = " OR ".join(
         f"(topic = '{s['topic']}' AND partition = {s['partition']} AND offset BETWEEN {s['first']} AND {s['last']})"
         for s in summaries
@@ -167,8 +169,9 @@ def _account(spark: SparkSession, topics: Topics, landings: list[Landing]) -> No
     if not landings:
         return
     spark.createDataFrame([asdict(landing) for landing in landings], LANDINGS.columns).createOrReplaceTempView("landed")
-    spark.sql(
+    insert = (
         f"MERGE INTO {table_name(topics.namespace, LANDINGS)} AS known USING landed "
         "ON known.topic = landed.topic AND known.partition = landed.partition "
         "AND known.from_offset = landed.from_offset WHEN NOT MATCHED THEN INSERT *"
     )
+    retried(lambda: spark.sql(insert))

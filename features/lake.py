@@ -167,6 +167,17 @@ ITEM_FEATURES = Table(
         item_mean_value=_REAL,
     ),
 )
+ITEM_RECENT = Table(
+    "item_recent",
+    _columns(
+        item_id=_TEXT,
+        event_timestamp=_TIME,
+        item_interactions_1h=_LONG,
+        item_interactions_24h=_LONG,
+        item_positive_share_24h=_REAL,
+        item_trend=_REAL,
+    ),
+)
 EXAMPLES = Table(
     "examples",
     _columns(
@@ -190,7 +201,7 @@ EXAMPLES = Table(
 )
 
 LANDED = (ITEMS, USERS, IMPRESSIONS, INTERACTIONS, IDENTITIES)
-DERIVED = (USER_FEATURES, ITEM_FEATURES, EXAMPLES)
+DERIVED = (USER_FEATURES, ITEM_FEATURES, ITEM_RECENT, EXAMPLES)
 TABLES = (*LANDED, LANDINGS, *DERIVED)
 
 _PROPERTIES = {
