@@ -1,6 +1,5 @@
 """The audit: what is in Kafka against what the lake made of it, exactly, by topic and partition."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,12 +7,12 @@ from kafka import KafkaConsumer, TopicPartition
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.lake import LANDED, LANDINGS, table_name
+from features.lake import ERASED_ROWS, LANDED, LANDINGS, table_name
 from streaming.config import KafkaSettings, client_options
 from streaming.errors import FlywheelError
 from streaming.topics import Topics
 
-_COUNTS = ("records", "inserted", "duplicate", "dead", "parked", "tombstones")
+_COUNTS = ("records", "inserted", "duplicate", "dead", "parked", "tombstones", "erased")
 
 
 class Unbalanced(FlywheelError):
@@ -23,7 +22,8 @@ class Unbalanced(FlywheelError):
 @dataclass(frozen=True)
 class PartitionAccount:
     """One partition. `offsets` is how many Kafka gave out from its first to its last; `landed_offsets` how many of
-    those lie in landed batches, compacted ones included; `rows` is what the lake holds of the partition now.
+    those lie in landed batches, compacted ones included; `erased` how many records the erasure ledger dropped;
+    `erased_rows` how many were inserted and erased since; `rows` is what the lake holds of the partition now.
     """
 
     topic: str
@@ -36,19 +36,21 @@ class PartitionAccount:
     dead: int
     parked: int
     tombstones: int
+    erased: int
+    erased_rows: int
     rows: int
 
     @property
     def problems(self) -> list[str]:
         """What does not add up, in words."""
-        made_of = self.inserted + self.duplicate + self.dead + self.parked + self.tombstones
+        made_of = self.inserted + self.duplicate + self.dead + self.parked + self.tombstones + self.erased
         found = []
         if self.offsets != self.landed_offsets:
             found.append(f"{self.offsets - self.landed_offsets} offsets have not landed")
         if self.records != made_of:
             found.append(f"{self.records} records became {made_of}")
-        if self.rows != self.inserted:
-            found.append(f"{self.inserted} rows were inserted and {self.rows} are there")
+        if self.rows != self.inserted - self.erased_rows:
+            found.append(f"{self.inserted} rows were inserted, {self.erased_rows} erased, and {self.rows} are there")
         return found
 
 
@@ -79,7 +81,8 @@ class Accounting:
 def audit(spark: SparkSession, kafka: KafkaSettings, topics: Topics) -> Accounting:
     """Balance the landed topics; only what was appended before the call counts. The topics must exist."""
     landed = _landed(spark, topics)
-    rows = _rows(spark, topics)
+    rows = _count(*(spark.table(table_name(topics.namespace, table)) for table in LANDED))
+    erased = _count(spark.table(table_name(topics.namespace, ERASED_ROWS)))
     parts = []
     for (topic, partition), (first, end) in sorted(_offsets(kafka, topics).items()):
         counts = landed.get((topic, partition), {})
@@ -91,6 +94,7 @@ def audit(spark: SparkSession, kafka: KafkaSettings, topics: Topics) -> Accounti
                 offsets=end - first,
                 landed_offsets=until - first,
                 rows=rows.get((topic, partition), 0),
+                erased_rows=erased.get((topic, partition), 0),
                 **{name: counts.get(name, 0) for name in _COUNTS},
             )
         )
@@ -112,20 +116,15 @@ def _offsets(kafka: KafkaSettings, topics: Topics) -> dict[tuple[str, int], tupl
 
 
 def _landed(spark: SparkSession, topics: Topics) -> dict[tuple[str, int], dict[str, int]]:
-    sums = [F.sum(name).alias(name) for name in _COUNTS]
+    sums = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in _COUNTS]
     landings = spark.table(table_name(topics.namespace, LANDINGS))
     by_partition = landings.groupBy("topic", "partition").agg(F.max("until_offset").alias("until"), *sums)
     return {(row["topic"], row["partition"]): row.asDict() for row in by_partition.collect()}
 
 
-def _rows(spark: SparkSession, topics: Topics) -> dict[tuple[str, int], int]:
+def _count(*tables: DataFrame) -> dict[tuple[str, int], int]:
     return {
         (row["topic"], row["partition"]): row["count"]
-        for table in _tables(spark, topics)
+        for table in tables
         for row in table.groupBy("topic", "partition").count().collect()
     }
-
-
-def _tables(spark: SparkSession, topics: Topics) -> Iterator[DataFrame]:
-    for table in LANDED:
-        yield spark.table(table_name(topics.namespace, table))
