@@ -38,7 +38,7 @@ class Erased(Protocol):
 
 
 class Ledger:
-    """The entries that were applied so far. For one thread at a time."""
+    """The entries that were applied so far. One thread applies them, any may ask."""
 
     def __init__(self, marker: Marker) -> None:
         self.marker = marker
