@@ -1,4 +1,4 @@
-"""Taking rows out of the lake for good: recorded by their coordinates, deleted, and gone from every older snapshot."""
+"""Taking rows out of landed tables: recorded by their coordinates, then deleted, so that the audit knows of each."""
 
 import logging
 from collections.abc import Callable
@@ -48,11 +48,12 @@ def erased_places(spark: SparkSession, namespace: Namespace) -> DataFrame:
     return spark.table(table_name(namespace, ERASED_ROWS)).select(*PLACE)
 
 
-def attempted(commit: Callable[[], None]) -> None:
+def attempted(commit: Callable[[], object]) -> None:
     """Commit, again when another commit came in between; raises NotErased when others always do."""
     for attempt in range(_ATTEMPTS):
         try:
-            return commit()
+            commit()
+            return
         except (Py4JJavaError, PySparkException) as error:
             if not any(word in str(error) for word in _CONFLICTS):
                 raise

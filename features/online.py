@@ -135,6 +135,10 @@ class SyncOnlineReader:
         keys = [self._layout.user_key(user_id) for user_id in user_ids]
         return int(self._redis.execute_command("DEL", *keys)) if keys else 0
 
+    def delete_features(self, user_id: UserId) -> int:
+        """Delete a user's features and keep the history; returns how many fields there were."""
+        return int(self._redis.execute_command("HDEL", self._layout.user_key(user_id), *_fields(USER_VIEW)))
+
     def close(self) -> None:
         """Close the connection."""
         self._redis.close()

@@ -42,7 +42,7 @@ def route_rows() -> list[str]:
         new_id=str,
         max_age_ms=0,
         max_ahead_ms=0,
-        marker=Marker(KafkaSettings(erasure_key="k" * 40), Namespace("shop")),
+        marker=marker,
     )
     recommender = Recommender(ServingSettings(), *parts, None)  # type: ignore[arg-type]
     collector = Collector(ServingSettings(), parts[0], clerk, (parts[0], parts[0]), (parts[0], parts[0]))
