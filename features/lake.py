@@ -141,10 +141,13 @@ LANDINGS = Table(
         dead=_LONG,
         parked=_LONG,
         tombstones=_LONG,
+        erased=_LONG,
         batch_id=_LONG,
         landed_at=_TIME,
     ),
 )
+ERASED_ROWS = Table("erased_rows", _columns(topic=_TEXT, partition=_INT, offset=_LONG, erased_at=_TIME))
+"""Where the rows lay in Kafka that were landed and erased since: what the audit subtracts. No id is in it."""
 USER_FEATURES = Table(
     "user_features",
     _columns(
@@ -202,7 +205,7 @@ EXAMPLES = Table(
 
 LANDED = (ITEMS, USERS, IMPRESSIONS, INTERACTIONS, IDENTITIES)
 DERIVED = (USER_FEATURES, ITEM_FEATURES, ITEM_RECENT, EXAMPLES)
-TABLES = (*LANDED, LANDINGS, *DERIVED)
+TABLES = (*LANDED, LANDINGS, ERASED_ROWS, *DERIVED)
 
 _PROPERTIES = {
     "format-version": "2",

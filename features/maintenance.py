@@ -6,7 +6,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from features.commits import retried
-from features.lake import DERIVED, LANDED, LANDINGS, table_name
+from features.lake import TABLES, table_name
 from features.spark import CATALOG
 from streaming.namespace import Namespace
 
@@ -19,7 +19,7 @@ def maintain(spark: SparkSession, namespace: Namespace, snapshots_kept: int) -> 
 
     `snapshots_kept` newest snapshots stay, and so does any that a tag pins.
     """
-    return [_maintain(spark, table_name(namespace, table), snapshots_kept) for table in (*LANDED, LANDINGS, *DERIVED)]
+    return [_maintain(spark, table_name(namespace, table), snapshots_kept) for table in TABLES]
 
 
 def _maintain(spark: SparkSession, table: str, snapshots_kept: int) -> dict[str, Any]:

@@ -18,6 +18,9 @@ class ServingSettings(BaseModel):
     host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs api_keys_file")
     recommender_port: int | None = Field(None, ge=1, le=65535, description="port of the recommender; unset = any free")
     collector_port: int | None = Field(None, ge=1, le=65535, description="port of the collector; unset = any free")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="port of /metrics and /livez of `update-history` and `land`; unset = none"
+    )
     recommender_workers: int = Field(1, ge=1, le=256, description="recommender processes; evaluation needs exactly 1")
     api_keys_file: Path | None = Field(None, description="file of hashed API keys; unset = no keys, loopback only")
 

@@ -2,11 +2,13 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
 from streaming.codec import FromTheFuture, Undecodable, decode
@@ -41,11 +43,20 @@ class ConsumerSpec:
 
 @dataclass
 class ConsumerCounts:
-    """What a consumer has seen so far; `undecodable` records are dead-lettered by the lander, and skipped elsewhere."""
+    """What a consumer has seen so far; `undecodable` records are dead-lettered by the lander, and skipped elsewhere.
+
+    `behind` are the records that each owned partition held beyond what was handled, when it was last asked.
+    `appended_at` (ms UTC) is the append time of the newest record handled, `polled_at` (s, monotonic) when the log was
+    last asked, or a handler tried again, 0 before the first time.
+    """
 
     handled: int = 0
     undecodable: int = 0
+    retries: int = 0
     positions: dict[tuple[str, int], int] = field(default_factory=dict)
+    behind: dict[tuple[str, int], int] = field(default_factory=dict)
+    appended_at: int = 0
+    polled_at: float = 0.0
 
 
 Handler = Callable[[list[Received]], None]
@@ -60,8 +71,8 @@ def consume(
 ) -> None:
     """Run a member of a consumer group until `stop` is set: offsets are committed only after `handle` returned.
 
-    What `handle` raises ends the consumer with nothing committed, so the records come again.
-    Raises BrokerUnavailable when no broker answers.
+    What `handle` raises ends the consumer with nothing committed, so the records come again. Members that stay keep
+    their partitions while others come and go. Raises BrokerUnavailable when no broker answers.
     """
     counts = counts if counts is not None else ConsumerCounts()
     consumer = connect(kafka, spec)
@@ -71,12 +82,14 @@ def consume(
         for topic in spec.topics:
             consumer.partitions_for_topic(topic)
         consumer.subscribe(topics=list(spec.topics), listener=_LogRebalance())
+        committed: dict[tuple[str, int], int] = {}
         while not stop.is_set():
             received = decoded(consumer.poll(timeout_ms=spec.poll_ms, max_records=spec.max_records), counts)
             if received:
                 handle(received)
-            _commit(consumer)
-            counts.handled += len(received)
+            if counts.positions != committed and _commit(consumer):
+                committed = dict(counts.positions)
+            _note(consumer, received, counts)
     finally:
         consumer.close()
 
@@ -127,6 +140,7 @@ def connect(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
             group_id=spec.group or None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            partition_assignment_strategy=(CooperativeStickyAssignor,),
             session_timeout_ms=10_000,
             heartbeat_interval_ms=3_000,
             bootstrap_timeout_ms=5_000,
@@ -157,12 +171,26 @@ def _decode_all(records: list[object], counts: ConsumerCounts) -> Iterator[Recei
         yield Received(event, key, topic, partition, offset, appended_at)
 
 
-def _commit(consumer: KafkaConsumer) -> None:
+def _commit(consumer: KafkaConsumer) -> bool:
+    """Whether the group took the offsets; while it divides its partitions anew it does not."""
     try:
         consumer.commit()
     except (CommitFailedError, RebalanceInProgressError):
-        # The group moved on while we worked: the new owner reads the same records again, which handlers must bear.
-        _log.warning("offsets were not committed, the partitions have another owner now")
+        # Whoever owns the partitions in the end reads the same records again, which handlers must bear.
+        _log.info("offsets are not committed yet, the group is dividing its partitions")
+        return False
+    return True
+
+
+def _note(consumer: KafkaConsumer, received: list[Received], counts: ConsumerCounts) -> None:
+    counts.handled += len(received)
+    counts.polled_at = time.monotonic()
+    counts.appended_at = max((record.appended_at for record in received), default=counts.appended_at)
+    counts.behind = {
+        (part.topic, part.partition): max(0, end - counts.positions.get((part.topic, part.partition), end))
+        for part in consumer.assignment()
+        if (end := consumer.highwater(part)) is not None
+    }
 
 
 class _LogRebalance(ConsumerRebalanceListener):

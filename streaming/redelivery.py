@@ -12,7 +12,10 @@ from enum import StrEnum
 from kafka import TopicPartition
 
 from streaming.bounded import raw_records
+from streaming.codec import decode
 from streaming.config import KafkaSettings
+from streaming.consumer import Received
+from streaming.ledger import Erased
 from streaming.letters import Letter, Progress, Side, State, letters, note, progress
 from streaming.offsets import bounds
 from streaming.producer import EventProducer
@@ -28,17 +31,19 @@ _AT_ONCE = 500
 class Fate(StrEnum):
     """What a replay made of a letter.
 
-    A letter of a compacted topic is `superseded` when its key has a later record, which a copy would hide.
+    A letter of a compacted topic is `superseded` when its key has a later record, which a copy would hide. One of
+    a user who was `erased` since is not sent again.
     """
 
     REPLAYED = "replayed"
     REPLAYED_BEFORE = "replayed_before"
     STILL_BAD = "still_bad"
     SUPERSEDED = "superseded"
+    ERASED = "erased"
 
 
 Judge = Callable[[Letter], str | None]
-"""Says why a letter would be put aside again, or None."""
+"""Says why a letter would be put aside again, or None when its event would land."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Redelivery:
     topics: Topics
     producer: EventProducer
     judge: Judge
+    ledger: Erased
 
     def replay(self, topic: str, side: Side, wanted: Callable[[Letter], bool]) -> Counter[Fate]:
         """Replay the wanted letters of a topic and return how many had which fate.
@@ -76,9 +82,15 @@ class Redelivery:
             return Fate.REPLAYED
         if self.judge(letter) is not None:
             return Fate.STILL_BAD
+        if self._is_erased(letter):
+            return Fate.ERASED
         if letter.key is not None and later.get((letter.partition, letter.key), 0) > letter.offset:
             return Fate.SUPERSEDED
         return Fate.REPLAYED
+
+    def _is_erased(self, letter: Letter) -> bool:
+        place = (letter.topic, letter.partition, letter.offset, letter.appended_at)
+        return self.ledger.drops(Received(decode(letter.value), letter.key, *place))
 
     def _send(self, chosen: list[Letter]) -> None:
         if not chosen:

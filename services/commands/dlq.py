@@ -60,6 +60,7 @@ def replay(topic: Topic = None, reason: Reason = None, as_json: AsJson = False) 
     from features.decoding import refusal
     from features.lease import held_lease
     from services.config import load_settings
+    from streaming.ledger import LedgerReader
     from streaming.producer import EventProducer
     from streaming.redelivery import Fate, Redelivery
 
@@ -67,15 +68,21 @@ def replay(topic: Topic = None, reason: Reason = None, as_json: AsJson = False) 
     topics = settings.topics
     rows = []
     with held_lease(settings.store, topics.namespace, "replay"):
-        producer = EventProducer(settings.kafka, topics)
+        producer, reader = EventProducer(settings.kafka, topics), LedgerReader(settings.kafka, topics)
         redelivery = Redelivery(
-            settings.kafka, topics, producer, lambda letter: refusal(topics, letter.topic, letter.value)
+            settings.kafka,
+            topics,
+            producer,
+            lambda letter: refusal(topics, letter.topic, letter.value),
+            reader.ledger,
         )
         try:
+            reader.refresh()
             for name, side in _sides(settings, topic):
                 counts = redelivery.replay(name, side, _chosen(reason))
                 rows.append({"side": side.value, "topic": name} | {fate.value: counts[fate] for fate in Fate})
         finally:
+            reader.close()
             producer.close()
     show("Replayed", rows, as_json)
 

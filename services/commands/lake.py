@@ -39,6 +39,7 @@ def land(
     """Land Kafka's topics in the lake, until stopped or with --available-now."""
     from features.landing import Lander
     from features.landing import land as run
+    from features.recent import RecentItems
 
     settings, spark = _open()
     stop = threading.Event()
@@ -50,6 +51,7 @@ def land(
         settings.store.under(settings.home),
         settings.topics,
         lambda: time.time_ns() // 1_000_000,
+        RecentItems(settings.store.under(settings.home), settings.topics.namespace),
     )
 
     def progress(landings: "list[Landing]") -> None:

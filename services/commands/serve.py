@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from enum import StrEnum
 
 import typer
@@ -32,10 +33,19 @@ def serve(service: Service) -> None:
 
 def update_history() -> None:
     """Keep the users' histories in the online store, from the interactions in Kafka."""
+    from prometheus_client import CollectorRegistry
+
     from features.updater import run_updater
     from services.config import load_settings
+    from services.consumer_metrics import ConsumerMetrics
+    from services.metrics_server import metrics_server
+    from streaming.consumer import ConsumerCounts
 
     settings = load_settings()
     stop = threading.Event()
     stop_on_signal(stop)
-    run_updater(settings.kafka, settings.store.under(settings.home), settings.topics, stop)
+    counts, registry = ConsumerCounts(), CollectorRegistry()
+    metrics = ConsumerMetrics(counts, lambda: time.time_ns() // 1_000_000, time.monotonic)
+    registry.register(metrics)
+    with metrics_server(settings.serving.host, settings.serving.metrics_port, registry, metrics.alive):
+        run_updater(settings.kafka, settings.store.under(settings.home), settings.topics, stop, counts)

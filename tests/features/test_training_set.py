@@ -159,11 +159,11 @@ def click(number: int, user: str) -> Received:
     return Received(event, None, "t", 0, number, milliseconds(AS_OF) + number)
 
 
-def test_materialising_while_users_click_loses_neither(spark, built, store, log):
+def test_materialising_while_users_click_loses_neither(spark, built, store, erasures, log):
     namespace, features = built
     users = [UserId(f"u{number}") for number in range(6)]
     reader = SyncOnlineReader(store, namespace)
-    updater = HistoryUpdater(reader, FeatureStore(store, namespace), 1000)
+    updater = HistoryUpdater(reader, FeatureStore(store, namespace), erasures, 1000)
     materialised = threading.Event()
     clicked = 0
 

@@ -1,10 +1,12 @@
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from clicks import click
 from kafka import KafkaProducer
+from waiting import wait_until
 
 from streaming.config import KafkaSettings, client_options
 from streaming.consumer import ConsumerCounts, ConsumerSpec, Received, consume, tail
@@ -87,6 +89,30 @@ def test_a_poison_record_does_not_stop_its_partition(broker: KafkaSettings, topi
     consume(broker, ConsumerSpec(topics=[topics.interactions], group=f"{topics.namespace}.test"), handler, stop, counts)
     assert "e200" in handler.events
     assert (counts.handled, counts.undecodable) == (101, 1)
+
+
+def test_a_member_that_stays_keeps_its_partitions_while_another_comes_and_goes(
+    broker: KafkaSettings, topics: Topics, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "streaming.consumer")
+    spec = ConsumerSpec(topics=[topics.interactions], group=f"{topics.namespace}.test")
+    first, second = ConsumerCounts(), ConsumerCounts()
+
+    def member(counts: ConsumerCounts, stop: threading.Event) -> Callable[[], None]:
+        return lambda: consume(broker, spec, lambda _received: None, stop, counts)
+
+    stop = threading.Event()
+    with running(member(first, stop), stop):
+        wait_until(lambda: len(first.behind) == broker.partitions)
+        leaving = threading.Event()
+        with running(member(second, leaving), leaving):
+            wait_until(lambda: len(first.behind) == len(second.behind) == broker.partitions // 2)
+        wait_until(lambda: len(first.behind) == broker.partitions)
+        wait_until(lambda: set(first.behind.values()) == {0})
+        told = [record.getMessage() for record in caplog.records]
+    revoked = [message.count("partition=") for message in told if "partitions revoked" in message]
+    assert max(revoked) == broker.partitions // 2, "an eager rebalance takes every partition away"
+    assert first.handled + second.handled >= 100
 
 
 def test_a_tail_reads_everything_says_so_and_follows(broker: KafkaSettings, topics: Topics) -> None:
