@@ -36,6 +36,7 @@ class LakeSettings(BaseModel):
     shuffle_partitions: int = Field(2, ge=1, le=10_000, description="partitions of a Spark shuffle")
     trigger_seconds: int = Field(30, ge=1, le=3600, description="seconds between two landing batches")
     max_records_per_batch: int = Field(500_000, ge=1, description="most records that one landing batch reads")
+    audit_minutes: int = Field(60, ge=0, description="minutes between two audits of a running `land`; 0 = none")
     snapshots_kept: int = Field(20, ge=1, le=10_000, description="snapshots that maintenance keeps of a table")
 
     def under(self, home: Path) -> Self:

@@ -1,6 +1,6 @@
 """Reading the lake without a JVM: a table at a snapshot, as Arrow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,11 @@ def read_table(
             f"snapshot {read_at} of table {table!r} of namespace {namespace!r} expired while it was read, or its files "
             f"are lost: read the table again ({error})"
         ) from error
+
+
+def read_batches(lake: LakeSettings, namespace: Namespace, table: str) -> Iterator[pa.RecordBatch]:
+    """Yield a table's rows as of now in batches, so that memory bounds no table; raises SnapshotMissing."""
+    yield from _load(lake, namespace, table).scan().to_arrow_batch_reader()
 
 
 def current_snapshot_id(lake: LakeSettings, namespace: Namespace, table: str) -> int | None:

@@ -15,7 +15,7 @@ from topic_records import records
 from features.accounting import audit
 from features.config import LakeSettings, StoreSettings, require
 from features.decoding import refusal
-from features.lake import ensure_tables
+from features.lake import TABLES, changed_properties, ensure_tables, missing_parts
 from features.landed import find_impression
 from features.landing import Lander, LandingRun, land
 from features.lease import LeaseHeld, landing_lease
@@ -371,3 +371,37 @@ def test_a_table_from_before_gains_the_newer_columns_and_keeps_its_rows(spark, b
     fields = spark.table(table).schema
     ensure_tables(spark, namespace)
     assert (current_snapshot_id(lake, namespace, "impressions"), spark.table(table).schema) == (before, fields)
+
+
+def test_what_a_migration_would_do_is_told_first_and_nothing_is_left_to_do_afterwards(spark, namespace):
+    told = missing_parts(spark, namespace)
+    assert [change.what for change in told] == ["create the namespace"] + ["create the table"] * len(TABLES)
+    assert missing_parts(spark, namespace) == told  # telling changed nothing
+    ensure_tables(spark, namespace)
+    spark.sql(f"ALTER TABLE lake.{namespace}.users DROP COLUMN attributes")
+    spark.sql(f"ALTER TABLE lake.{namespace}.items UNSET TBLPROPERTIES ('write.delete.isolation-level')")
+    assert [(change.table, change.what) for change in missing_parts(spark, namespace)] == [
+        ("users", "add attributes string")
+    ]
+    assert [(change.table, change.what) for change in changed_properties(spark, namespace)] == [
+        ("items", "set 'write.delete.isolation-level'='snapshot'")
+    ]
+    for find in (missing_parts, changed_properties):
+        for change in find(spark, namespace):
+            spark.sql(change.statement)
+        assert find(spark, namespace) == []
+
+
+def test_this_release_lands_beside_a_newer_one_that_has_widened_a_table(spark, broker, lake, store, namespace):
+    lander = lander_of(spark, broker, lake, store, namespace)
+    ensure_tables(spark, namespace)
+    for table in ("interactions", "landings"):
+        spark.sql(f"ALTER TABLE lake.{namespace}.{table} ADD COLUMNS (of_tomorrow string)")
+    ensure_topics(broker, lander.topics)
+    producer = EventProducer(broker, lander.topics)
+    producer.publish([rating(1)])
+    producer.close()
+    [landing] = land(lander, available_now=True).landings
+    [row] = spark.table(f"lake.{namespace}.interactions").collect()
+    assert (landing.inserted, row.event_id, row.of_tomorrow) == (1, "r1", None)
+    assert read_table(lake, namespace, "interactions").arrow["item_id"].to_pylist() == ["i1"]
