@@ -4,15 +4,22 @@ accounting row that says so.
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial, reduce
 
 from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.decoding import DEAD, EVENT, PARKED, TOMBSTONE
+from features.commits import retried
+from features.decoding import DEAD, ERASED, EVENT, PARKED, TOMBSTONE
+from features.erasing import PLACE, at_places, erase_rows, erased_places
 from features.kafka_source import kafka_options
-from features.lake import LANDED, LANDINGS, Table, landed_tables, table_name
+from features.lake import INTERACTIONS, LANDED, LANDINGS, Table, landed_tables, table_name
 from features.lease import Lease
+from features.ledgered import judged
+from features.recent import KEPT, RecentItems
+from features.transforms import LONGEST_SPAN
 from streaming.config import KafkaSettings
+from streaming.ledger import LedgerReader
 from streaming.topics import Topics, dead_letters, parked
 
 
@@ -20,7 +27,8 @@ from streaming.topics import Topics, dead_letters, parked
 class Landing:
     """The accounting of one batch and one partition: offsets `from_offset` up to but without `until_offset`.
 
-    records = inserted + duplicate + dead + parked + tombstones; offsets without a record were compacted away.
+    records = inserted + duplicate + dead + parked + tombstones + erased; offsets without a record were compacted away.
+    `erased` records were dropped, since the erasure ledger says so.
     """
 
     topic: str
@@ -33,16 +41,33 @@ class Landing:
     dead: int
     parked: int
     tombstones: int
+    erased: int
     batch_id: int
     landed_at: datetime
 
 
-def land_batch(
-    records: DataFrame, batch_id: int, topics: Topics, kafka: KafkaSettings, now: int, lease: Lease
-) -> list[Landing]:
-    """Commit one batch of decoded records, `now` in ms; running it again with the same records changes nothing."""
-    spark = records.sparkSession
-    records.persist()
+@dataclass(frozen=True)
+class Target:
+    """What batches are landed with."""
+
+    topics: Topics
+    kafka: KafkaSettings
+    ledger: LedgerReader
+    lease: Lease
+    recent: RecentItems | None = None
+
+
+_Counts = dict[tuple[str, int], dict[str, int]]
+
+
+def land_batch(records: DataFrame, batch_id: int, target: Target, now: int) -> list[Landing]:
+    """Commit one batch of decoded records, `now` in ms; running it again with the same records changes nothing.
+
+    What the ledger drops does not land, and what an entry that came meanwhile drops is taken out again.
+    """
+    spark, topics, reader, lease = records.sparkSession, target.topics, target.ledger, target.lease
+    reader.refresh()
+    records = judged(records, reader.ledger, topics).persist()
     try:
         summaries = _summarise(records)
         lease.check()
@@ -50,8 +75,16 @@ def land_batch(
         for topic, table in landed_tables(topics).items():
             if any(summary["topic"] == topic and summary[EVENT] for summary in summaries):
                 inserted |= _merge(spark, topics, table, records, [s for s in summaries if s["topic"] == topic])
-        _send_aside(records, summaries, kafka)
-        landings = [_landing(summary, inserted, batch_id, now) for summary in summaries]
+        counts = {_part(s): _counts(s, inserted.get(_part(s), 0)) for s in summaries}
+        kept = records
+        if reader.refresh() or reader.ledger.pending or any(summary[ERASED] for summary in summaries):
+            kept = judged(records, reader.ledger, topics)
+            _take_out(spark, topics, kept, now)
+            counts, summaries = _recounted(spark, topics, kept, summaries), _summarise(kept)
+        if target.recent is not None:
+            _count_recent(target.recent, kept, summaries, now)
+        _send_aside(kept, summaries, target.kafka)
+        landings = [_landing(summary, counts[_part(summary)], batch_id, now) for summary in summaries]
         lease.check()
         _account(spark, topics, landings)
         return landings
@@ -59,10 +92,78 @@ def land_batch(
         records.unpersist()
 
 
+def _count_recent(recent: RecentItems, records: DataFrame, summaries: list[Row], now: int) -> None:
+    """Have the items counted anew that the batch, or an erasure within it, touched: before the batch is accounted for,
+    so that after a crash it comes again and so does this.
+    """
+    as_of = datetime.fromtimestamp(now / 1000, UTC)
+    oldest = f"{as_of - KEPT - LONGEST_SPAN:%Y-%m-%d}"
+    if any(summary["last_day"] is not None and summary["last_day"] >= oldest for summary in summaries):
+        name = INTERACTIONS.name
+        items = records.where(F.col(name).isNotNull()).select(f"{name}.item_id").distinct().localCheckpoint()
+        if not items.isEmpty():
+            recent.landed(records.sparkSession, items, as_of)
+
+
+def _part(row: Row) -> tuple[str, int]:
+    return row["topic"], row["partition"]
+
+
+def _counts(summary: Row, inserted: int) -> dict[str, int]:
+    return {"inserted": inserted, "duplicate": summary[EVENT] - inserted, "erased": summary[ERASED]}
+
+
+def _take_out(spark: SparkSession, topics: Topics, records: DataFrame, now: int) -> None:
+    """Delete the rows of dropped records: of a batch that came before, or whose owner was erased during this one."""
+    dropped = records.where(F.col("outcome") == ERASED).select(*PLACE).collect()
+    for topic, table in landed_tables(topics).items():
+        places = [row for row in dropped if row["topic"] == topic]
+        if places:
+            name, frame = table_name(topics.namespace, table), spark.createDataFrame(places)
+            erase_rows(spark, topics.namespace, table, partial(_rows_at, spark, name, frame), now)
+
+
+def _rows_at(spark: SparkSession, name: str, places: DataFrame) -> DataFrame:
+    return at_places(spark.table(name), places)
+
+
+def _recounted(spark: SparkSession, topics: Topics, records: DataFrame, summaries: list[Row]) -> _Counts:
+    """Return the counts where rows may have been erased since they were inserted: those were inserted all the same.
+
+    A row is deleted only after its place was recorded, so the rows are read first, and each place counts once.
+    """
+    batch = _offsets(summaries)
+    tables = [spark.table(table_name(topics.namespace, table)).where(batch).select(*PLACE) for table in LANDED]
+    landed = reduce(DataFrame.union, [*tables, erased_places(spark, topics.namespace).where(batch)]).distinct()
+    outcome, is_landed = F.col("outcome"), F.col("landed").isNotNull()
+    rows = (
+        records.select(*PLACE, "outcome")
+        .join(landed.withColumn("landed", F.lit(True)), list(PLACE), "left")
+        .groupBy("topic", "partition")
+        .agg(
+            F.count_if(is_landed).alias("inserted"),
+            F.count_if((outcome == EVENT) & ~is_landed).alias("duplicate"),
+            F.count_if((outcome == ERASED) & ~is_landed).alias("erased"),
+        )
+        .collect()
+    )
+    return {_part(row): row.asDict() for row in rows}
+
+
+def _offsets(summaries: list[Row]) -> str:
+    """Return the condition that finds the batch's places."""
+    return " OR ".join(
+        f"(topic = '{s['topic']}' AND partition = {s['partition']} AND offset BETWEEN {s['first']} AND {s['last']})"
+        for s in summaries
+    )
+
+
 def _summarise(records: DataFrame) -> list[Row]:
     # As text, since pyspark hands out times in the machine's zone, where an hour of the year is ambiguous.
     days = F.date_format(F.coalesce(*(f"{table.name}.happened_at" for table in LANDED)), "yyyy-MM-dd")
-    counts = [F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in (EVENT, DEAD, PARKED, TOMBSTONE)]
+    counts = [
+        F.count_if(F.col("outcome") == outcome).alias(outcome) for outcome in (EVENT, DEAD, PARKED, TOMBSTONE, ERASED)
+    ]
     return (
         records.groupBy("topic", "partition")
         .agg(
@@ -85,24 +186,29 @@ def _merge(
     span = _span(summaries)
     copies = Window.partitionBy("event_id", F.to_date("happened_at")).orderBy("partition", "offset")
     fresh = (
-        records.where(F.col(table.name).isNotNull())
+        records.where((F.col("outcome") == EVENT) & F.col(table.name).isNotNull())
         .select(f"{table.name}.*", "topic", "partition", "offset", "appended_at")
         .withColumn("copy", F.row_number().over(copies))
         .where("copy = 1")
         .drop("copy")
     )
     fresh.createOrReplaceTempView("fresh")
-    spark.sql(
+    insert = (
         f"MERGE INTO {name} AS known USING fresh ON known.event_id = fresh.event_id "
         f"AND to_date(known.happened_at) = to_date(fresh.happened_at) AND known.{span} "
-        "WHEN NOT MATCHED THEN INSERT *"
+        f"WHEN NOT MATCHED THEN {_insertion('fresh', table)}"
     )
-    offsets = " OR ".join(
-        f"(topic = '{s['topic']}' AND partition = {s['partition']} AND offset BETWEEN {s['first']} AND {s['last']})"
-        for s in summaries
+    retried(lambda: spark.sql(insert))
+    rows = (
+        spark.table(name).where(f"{span} AND ({_offsets(summaries)})").groupBy("topic", "partition").count().collect()
     )
-    rows = spark.table(name).where(f"{span} AND ({offsets})").groupBy("topic", "partition").count().collect()
     return {(row["topic"], row["partition"]): row["count"] for row in rows}
+
+
+def _insertion(source: str, table: Table) -> str:
+    """Return the insertion by name: a table that a newer release has widened takes it, with nulls in what is new."""
+    names = table.schema().names
+    return f"INSERT ({', '.join(names)}) VALUES ({', '.join(f'{source}.{name}' for name in names)})"  # noqa: S608
 
 
 def _span(summaries: list[Row]) -> str:
@@ -125,6 +231,7 @@ def _send_aside(records: DataFrame, summaries: list[Row], kafka: KafkaSettings) 
                 _header("topic", F.col("topic")),
                 _header("partition", F.col("partition").cast("string")),
                 _header("offset", F.col("offset").cast("string")),
+                _header("appended_at", F.unix_millis("appended_at").cast("string")),
                 F.struct(F.lit("key").alias("key"), F.col("key").alias("value")),
             ]
             (
@@ -144,19 +251,19 @@ def _header(name: str, value: Column) -> Column:
     return F.struct(F.lit(name).alias("key"), value.cast("binary").alias("value"))
 
 
-def _landing(summary: Row, inserted: dict[tuple[str, int], int], batch_id: int, now: int) -> Landing:
-    rows = inserted.get((summary["topic"], summary["partition"]), 0)
+def _landing(summary: Row, counts: dict[str, int], batch_id: int, now: int) -> Landing:
     return Landing(
         topic=summary["topic"],
         partition=summary["partition"],
         from_offset=summary["first"],
         until_offset=summary["last"] + 1,
         records=summary["records"],
-        inserted=rows,
-        duplicate=summary[EVENT] - rows,
+        inserted=counts["inserted"],
+        duplicate=counts["duplicate"],
         dead=summary[DEAD],
         parked=summary[PARKED],
         tombstones=summary[TOMBSTONE],
+        erased=counts["erased"],
         batch_id=batch_id,
         landed_at=datetime.fromtimestamp(now / 1000, UTC),
     )
@@ -166,8 +273,9 @@ def _account(spark: SparkSession, topics: Topics, landings: list[Landing]) -> No
     if not landings:
         return
     spark.createDataFrame([asdict(landing) for landing in landings], LANDINGS.columns).createOrReplaceTempView("landed")
-    spark.sql(
+    insert = (
         f"MERGE INTO {table_name(topics.namespace, LANDINGS)} AS known USING landed "
         "ON known.topic = landed.topic AND known.partition = landed.partition "
-        "AND known.from_offset = landed.from_offset WHEN NOT MATCHED THEN INSERT *"
+        f"AND known.from_offset = landed.from_offset WHEN NOT MATCHED THEN {_insertion('landed', LANDINGS)}"
     )
+    retried(lambda: spark.sql(insert))

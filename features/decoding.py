@@ -23,7 +23,7 @@ from streaming.events import (
 )
 from streaming.topics import Topics
 
-EVENT, DEAD, PARKED, TOMBSTONE = "event", "dead", "parked", "tombstone"
+EVENT, DEAD, PARKED, TOMBSTONE, ERASED = "event", "dead", "parked", "tombstone", "erased"
 """What became of a record."""
 
 _BYTES = BinaryType()
@@ -70,6 +70,14 @@ def decoder(topics: Topics) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.
     return decode_batches
 
 
+def refusal(topics: Topics, topic: str, value: bytes) -> str | None:
+    """Return why landing would put a record of `topic` aside, None when it would become a row."""
+    outcomes = [_outcome(_Record(None, value, topic, 0, 0, 0), topics)]
+    for table in LANDED:
+        _rows(table, outcomes)
+    return outcomes[0].reason
+
+
 def _outcome(record: _Record, topics: Topics) -> _Outcome:
     if record.value is None:
         return _Outcome(TOMBSTONE)
@@ -81,6 +89,8 @@ def _outcome(record: _Record, topics: Topics) -> _Outcome:
         return _Outcome(DEAD, str(error))
     if topics.of(event) != record.topic:
         return _Outcome(DEAD, f"a {type(event).__name__} belongs in topic {topics.of(event)!r}")
+    if isinstance(event, UserErased):
+        return _Outcome(ERASED)  # the request itself holds the id: the ledger has what of it lasts
     table, row = _row(event)
     return _Outcome(EVENT, None, table.name, row)
 
@@ -97,8 +107,8 @@ def _row(event: Event) -> tuple[Table, dict[str, Any]]:
             return IMPRESSIONS, row | _impression(event)
         case ItemUpserted() | ItemRemoved():
             return ITEMS, row | {"removed": isinstance(event, ItemRemoved)} | _attributes(row)
-        case UserUpserted() | UserErased():
-            return USERS, row | {"erased": isinstance(event, UserErased)} | _attributes(row)
+        case UserUpserted():
+            return USERS, row | {"erased": False} | _attributes(row)
         case IdentityLinked():
             return IDENTITIES, row
         case _:

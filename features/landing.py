@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from pyspark.errors import StreamingQueryException
@@ -16,13 +17,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 from pyspark.sql.streaming.query import StreamingQuery
 
-from features.batch import Landing, land_batch
+from features.batch import Landing, Target, land_batch
 from features.config import LakeSettings, StoreSettings, require
 from features.decoding import DECODED, decoder
 from features.kafka_source import kafka_options
 from features.lake import LANDINGS, ensure_tables, table_name
-from features.lease import Lease, landing_lease
+from features.lease import landing_lease
+from features.recent import RecentItems
 from streaming.config import KafkaSettings
+from streaming.ledger import LedgerReader
 from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -36,7 +39,7 @@ _KNOWN_RESTART = ("scala.collection.IterableOps.map", '"scala.Option.get()" is n
 
 @dataclass(frozen=True)
 class Lander:
-    """What landing works with. `clock` gives ms UTC."""
+    """What landing works with. `clock` gives ms UTC; `recent` keeps the items' recent counts where they are wanted."""
 
     spark: SparkSession
     kafka: KafkaSettings
@@ -44,6 +47,7 @@ class Lander:
     store: StoreSettings
     topics: Topics
     clock: Callable[[], int]
+    recent: RecentItems | None = None
 
 
 @dataclass
@@ -64,13 +68,15 @@ def land(
     """Land what the topics hold and return (`available_now`), or go on until `stop` is set.
 
     `progress` is told of every committed batch. Raises LeaseHeld when another lander of the namespace is at work,
-    LeaseLost when this one lost its place.
+    LeaseLost when this one lost its place, ErasureKeyMissing and LedgerMissing when it cannot know who was erased.
     """
     run = LandingRun()
-    with landing_lease(lander.store, lander.topics.namespace) as lease:
+    ledger = LedgerReader(lander.kafka, lander.topics)
+    with closing(ledger), landing_lease(lander.store, lander.topics.namespace) as lease:
+        target = Target(lander.topics, lander.kafka, ledger, lease, lander.recent)
         ensure_tables(lander.spark, lander.topics.namespace)
         while True:
-            query = _start(lander, lease, run, available_now=available_now, progress=progress)
+            query = _start(lander, target, run, available_now=available_now, progress=progress)
             try:
                 _wait(query, stop)
                 return run
@@ -87,14 +93,14 @@ def land(
 
 def _start(
     lander: Lander,
-    lease: Lease,
+    target: Target,
     run: LandingRun,
     *,
     available_now: bool,
     progress: Callable[[list[Landing]], None] | None,
 ) -> StreamingQuery:
     def batch(records: DataFrame, batch_id: int) -> None:
-        landings = land_batch(records, batch_id, lander.topics, lander.kafka, lander.clock(), lease)
+        landings = land_batch(records, batch_id, target, lander.clock())
         run.landings.extend(landings)
         if progress is not None:
             progress(landings)

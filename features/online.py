@@ -8,7 +8,7 @@ reads online.
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import mmh3
@@ -40,6 +40,17 @@ class UserState:
     features: Mapping[str, float | str] = field(default_factory=dict)
     features_at: int | None = None
     history_version: int = 0
+
+    def since(self, cut: int) -> Self:
+        """Return the state without what is of before an erasure at `cut`, ms.
+
+        A history's version is the append time of its newest record, and the first write after an erasure starts from
+        nothing, so a history that was written since holds nothing from before.
+        """
+        kept = self if self.history_version >= (cut + 1) * 1000 else replace(self, history=History())
+        if kept.features_at is None or kept.features_at > cut:
+            return kept
+        return replace(kept, features={}, features_at=None)
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,15 @@ class SyncOnlineReader:
                 pipe.execute_command("HGET", self._layout.user_key(user_id), field_name)
             values = [decode_value(raw) if raw is not None else None for raw in pipe.execute()]
         return [value if isinstance(value, bytes) else None for value in values]
+
+    def delete_users(self, user_ids: Sequence[UserId]) -> int:
+        """Delete all that the store has of users, by their exact keys; returns how many it had something of."""
+        keys = [self._layout.user_key(user_id) for user_id in user_ids]
+        return int(self._redis.execute_command("DEL", *keys)) if keys else 0
+
+    def delete_features(self, user_id: UserId) -> int:
+        """Delete a user's features and keep the history; returns how many fields there were."""
+        return int(self._redis.execute_command("HDEL", self._layout.user_key(user_id), *_fields(USER_VIEW)))
 
     def close(self) -> None:
         """Close the connection."""

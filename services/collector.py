@@ -13,6 +13,7 @@ from services.collect.intake import Clerk
 from services.config import Settings, load_settings
 from services.metrics import CollectorMetrics, HttpMetrics
 from services.spooling import event_spool
+from streaming.marks import Marker
 from streaming.namespace import Namespace
 from streaming.outbox import Delivery, Outbox
 
@@ -20,13 +21,14 @@ _HOUR_MS = 3_600_000
 
 
 def build_collector(settings: Settings, registry: CollectorRegistry) -> Collector:
-    """Wire the collector from the settings; nothing is connected yet."""
+    """Wire the collector from the settings; nothing is connected yet. Raises ErasureKeyMissing."""
     serving, kafka, topics = settings.serving, settings.kafka, settings.topics
     clerk = Clerk(
         now=lambda: time.time_ns() // 1_000_000,
         new_id=lambda: uuid.uuid4().hex,
         max_age_ms=serving.event_max_age_hours * _HOUR_MS,
         max_ahead_ms=serving.event_max_ahead_seconds * 1000,
+        marker=Marker(kafka, topics.namespace),
     )
     metrics = CollectorMetrics(registry)
     delivery = Delivery(serving.acknowledge_deadline_ms, spool=event_spool(settings))

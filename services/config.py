@@ -15,6 +15,7 @@ from models.config import ModelSettings
 from services.endpoints import read_endpoints
 from services.settings_serving import ServingSettings
 from streaming.config import KafkaSettings
+from streaming.embedded.erasure_key import read_erasure_key
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace, parse_namespace
 from streaming.topics import Topics
@@ -104,7 +105,9 @@ def _with_running_stack(settings: Settings) -> Settings:
         return settings
     update: dict[str, Any] = {}
     if settings.kafka.bootstrap_servers is None:
-        update["kafka"] = settings.kafka.model_copy(update={"bootstrap_servers": running.bootstrap_servers})
+        key = settings.kafka.erasure_key or read_erasure_key(settings.home)
+        found = {"bootstrap_servers": running.bootstrap_servers, "erasure_key": key}
+        update["kafka"] = settings.kafka.model_copy(update=found)
     if settings.store.redis_url is None:
         update["store"] = settings.store.model_copy(update={"redis_url": SecretStr(running.redis_url)})
     return settings.model_copy(update=update)

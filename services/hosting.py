@@ -18,6 +18,7 @@ from services.recommend.surfaces_file import SurfacesFile
 from services.spooling import event_spool, impression_spool
 from streaming.config import client_options
 from streaming.errors import FlywheelError
+from streaming.marks import Marker
 from streaming.namespace import Namespace
 
 ServiceName = Literal["recommender", "collector"]
@@ -35,13 +36,14 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
 
     One worker is served by itself: whoever started the process supervises it. Several are BentoML's own business.
     What would only come out in the worker is checked before. Raises KeysRequired when the settings would open the
-    service without keys, KeyFileBroken, SurfacesBroken, BrokerAddressMissing, PlaceMissing, SpoolUnusable and
-    PortTaken.
+    service without keys, KeyFileBroken, SurfacesBroken, BrokerAddressMissing, ErasureKeyMissing, PlaceMissing,
+    SpoolUnusable and PortTaken.
     """
     serving = settings.serving
     refuse_open_bind(serving)
     Gate(serving.api_keys_file, Namespace(settings.namespace), time.monotonic)
     client_options(settings.kafka)
+    Marker(settings.kafka, Namespace(settings.namespace))
     if name == "recommender":
         store_url(settings.store)
         SurfacesFile(serving.surfaces_file, serving.task_weights, time.monotonic)

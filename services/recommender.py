@@ -32,22 +32,25 @@ from services.recommend.snapshots import Snapshots
 from services.recommend.state import LastStates, UserStates
 from services.recommend.surfaces import HOME
 from services.recommend.surfaces_file import SurfacesFile
-from services.recommend.tails import Tails
+from services.recommend.tails import Tails, Told
 from services.recommend.upkeep import Upkeep
 from services.spooling import impression_spool
+from streaming.ledger import Ledger
+from streaming.marks import Marker
 from streaming.namespace import Namespace
 from streaming.outbox import Delivery, Outbox
 
 
 def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -> Recommender:
-    """Wire the recommender from the settings; nothing is connected yet."""
+    """Wire the recommender from the settings; nothing is connected yet. Raises ErasureKeyMissing."""
     serving, kafka, topics = settings.serving, settings.kafka, settings.topics
     namespace = Namespace(settings.namespace)
     metrics, impression_metrics = RecommendMetrics(metrics_registry), ImpressionMetrics(metrics_registry)
     engine, now = Engine(), lambda: time.time_ns() // 1_000_000
     reader = OnlineReader(settings.store, namespace)
     last = LastStates(serving.last_states, time.monotonic)
-    states = UserStates(reader, serving.store_deadline_ms / 1000, settings.store.history_length, last)
+    erased = Ledger(Marker(kafka, namespace))
+    states = UserStates(reader, serving.store_deadline_ms / 1000, settings.store.history_length, last, erased.cut)
     delivery = Delivery(serving.acknowledge_deadline_ms, LINGER_MS, impression_spool(settings))
     outbox = Outbox(kafka, topics, delivery, impression_metrics.spool.drained)
     impressions = ImpressionLog(outbox, serving.impression_queue, impression_metrics)
@@ -62,7 +65,8 @@ def build_recommender(settings: Settings, metrics_registry: CollectorRegistry) -
     models = Registry(artifacts_url(settings.model.under(settings.home)), namespace)
     champion = ChampionWatch(models, ModelCache(models, namespace), engine, serving.champion_poll_seconds)
     snapshots = Snapshots(settings.home / "catalogue" / namespace, topics.items, topics.interactions, now)
-    tails = Tails(kafka, topics, engine, metrics, champion.announced, snapshots)
+    told = Told(champion.announced, erased)
+    tails = Tails(kafka, topics, engine, metrics, told, snapshots)
     ranker = Ranker(min(serving.ranking_budget_ms, serving.request_deadline_ms) / 1000, time.perf_counter)
     surfaces = SurfacesFile(serving.surfaces_file, serving.task_weights, time.monotonic)
     parts = Parts(

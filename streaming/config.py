@@ -41,6 +41,11 @@ class KafkaSettings(BaseModel):
     min_insync_replicas: int = Field(1, ge=1, le=10, description="copies that must acknowledge; production needs 2")
     retention_hours: int = Field(24 * 30, ge=1, description="hours that event topics keep a record after its append")
     port: int | None = Field(None, ge=1, le=65535, description="port of the embedded broker; unset = a free one")
+    erasure_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="secret of the erasure ledger, one for all processes; unset = the embedded broker's, in home",
+    )
 
     @model_validator(mode="after")
     def _has_what_its_mechanism_needs(self) -> Self:

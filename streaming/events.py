@@ -94,6 +94,22 @@ class UserErased(Envelope, frozen=True, tag="user_erased"):
     user_id: Id
 
 
+class ErasureEntered(Envelope, frozen=True, tag="erasure_entered"):
+    """An erasure stands in the ledger: what its owner did up to the append of this record is dropped for ever.
+
+    `mark` stands for the owner, a user or a guest's session (`streaming.marks`); the id itself is not in it.
+    """
+
+    mark: Id
+
+
+class ErasureCompleted(Envelope, frozen=True, tag="erasure_completed"):
+    """Every store was cleared of what the owner of `mark` did up to `cut`, ms UTC."""
+
+    mark: Id
+    cut: Millis
+
+
 class IdentityLinked(Envelope, frozen=True, tag="identity_linked"):
     """A guest's session turned out to be a known user."""
 
@@ -188,5 +204,14 @@ class ModelPromoted(Envelope, frozen=True, tag="model_promoted"):
 
 
 Event = (
-    ItemUpserted | ItemRemoved | UserUpserted | UserErased | IdentityLinked | Interaction | Impression | ModelPromoted
+    ItemUpserted
+    | ItemRemoved
+    | UserUpserted
+    | UserErased
+    | ErasureEntered
+    | ErasureCompleted
+    | IdentityLinked
+    | Interaction
+    | Impression
+    | ModelPromoted
 )

@@ -72,10 +72,13 @@ class EventProducer:
         future, *_ = [self.send_record(record) for record in records_of(self._topics, event)]
         return future
 
-    def send_record(self, record: Record) -> Any:
-        """Queue one record and return kafka-python's future; raises NotDurable when the topic cannot be reached."""
+    def send_record(self, record: Record, partition: int | None = None) -> Any:
+        """Queue one record and return kafka-python's future; raises NotDurable when the topic cannot be reached.
+
+        It goes to `partition`, or to its key's.
+        """
         try:
-            return self._producer.send(record.topic, record.value, record.key, [*record.headers])
+            return self._producer.send(record.topic, record.value, record.key, [*record.headers], partition)
         except KafkaError as error:
             raise NotDurable(f"the event could not be queued for topic {record.topic!r}: {error}") from error
 
@@ -93,6 +96,14 @@ class EventProducer:
                 self._settle(waiting, _IN_FLIGHT // 2, acknowledged, progress)
         self._settle(waiting, len(waiting), acknowledged, progress)
         return dict(acknowledged)
+
+    def deliver(self, records: Iterable[tuple[Record, int | None]]) -> None:
+        """Send records, each to its partition or its key's, and wait until every one is acknowledged; a few at a time.
+
+        Raises NotDurable at the first one that is not.
+        """
+        waiting = deque(self.send_record(record, partition) for record, partition in records)
+        self._settle(waiting, len(waiting), Counter(), None)
 
     def flush(self) -> None:
         """Wait until everything queued is acknowledged or has failed."""

@@ -169,6 +169,13 @@ class Spool:
         """Remove the records up to and with `number`; what they held is overwritten. Raises SpoolFailed."""
         self._in_writer(lambda: self._remove(number))
 
+    def remove_where(self, belongs: Callable[[Record], bool]) -> int:
+        """Remove the records that `belongs` says yes to; what they held is overwritten. Returns how many there were.
+
+        Raises SpoolFailed.
+        """
+        return self._in_writer(lambda: self._remove_all([one.number for one in self._read(-1) if belongs(one.record)]))
+
     def close(self) -> None:
         """Write what is being appended and close the file. Harmless when repeated."""
         with self._changed:
@@ -250,14 +257,30 @@ class Spool:
             for number, topic, key, value, headers in rows
         ]
 
+    def _remove_all(self, numbers: Sequence[int]) -> int:
+        with self._transaction():
+            sizes = [
+                size
+                for number in numbers
+                for (size,) in self._connection.execute(
+                    "DELETE FROM spooled WHERE number = ? RETURNING size", (number,)
+                ).fetchall()
+            ]
+        self._removed(sizes)
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return len(sizes)
+
     def _remove(self, number: int) -> None:
         with self._transaction():
             sizes = self._connection.execute(
                 "DELETE FROM spooled WHERE number <= ? RETURNING size", (number,)
             ).fetchall()
+        self._removed([size for (size,) in sizes])
+
+    def _removed(self, sizes: Sequence[int]) -> None:
         oldest = self._oldest()
         with self._changed:
-            self._count_in(-len(sizes), -sum(size for (size,) in sizes))
+            self._count_in(-len(sizes), -sum(sizes))
             self._fill = replace(self._fill, oldest_at=oldest)
         if oldest is None:  # so that the log keeps nothing of what is gone either
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -10,6 +10,8 @@ from streaming.config import KafkaSettings, client_options
 from streaming.connection import unconnected
 from streaming.errors import FlywheelError
 from streaming.events import (
+    ErasureCompleted,
+    ErasureEntered,
     Event,
     IdentityLinked,
     Impression,
@@ -69,6 +71,11 @@ class Topics:
         return f"{self.namespace}.models"
 
     @property
+    def erasures(self) -> str:
+        """The ledger of erasures, compacted, keyed by mark."""
+        return f"{self.namespace}.erasures"
+
+    @property
     def landed(self) -> tuple[str, ...]:
         """The topics that land in the lake."""
         return (self.items, self.users, self.impressions, self.interactions, self.identities)
@@ -76,9 +83,9 @@ class Topics:
     @property
     def compacted(self) -> tuple[str, ...]:
         """The topics that keep the latest record of each key."""
-        return (self.items, self.users, self.models)
+        return (self.items, self.users, self.models, self.erasures)
 
-    def of(self, event: Event) -> str:
+    def of(self, event: Event) -> str:  # noqa: PLR0911 - one for each topic
         """Return the topic that carries `event`."""
         match event:
             case ItemUpserted() | ItemRemoved():
@@ -93,6 +100,8 @@ class Topics:
                 return self.identities
             case ModelPromoted():
                 return self.models
+            case ErasureEntered() | ErasureCompleted():
+                return self.erasures
 
 
 def dead_letters(topic: str) -> str:
@@ -118,6 +127,10 @@ def key_of(event: Event) -> bytes:
             key = event.session_id
         case ModelPromoted():
             key = "champion"
+        case ErasureEntered():
+            key = event.mark
+        case ErasureCompleted():  # beside the entry, not in its place: a newer entry must not be lost to it
+            key = f"completed:{event.mark}"
     return key.encode()
 
 
@@ -173,6 +186,7 @@ def _definitions(kafka: KafkaSettings, topics: Topics) -> dict[str, dict[str, An
         (topics.items, kafka.partitions, common | items),
         (topics.users, kafka.partitions, common | compacted),
         (topics.models, 1, common | compacted),
+        (topics.erasures, 1, common | compacted),
         (topics.impressions, kafka.partitions, common | kept),
         (topics.interactions, kafka.partitions, common | kept),
         (topics.identities, kafka.partitions, common | kept),

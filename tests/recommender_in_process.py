@@ -132,7 +132,7 @@ def in_process(
 def _application(one: InProcess, serving: ServingSettings) -> Recommender:
     registry = CollectorRegistry()
     metrics = (RecommendMetrics(registry), ImpressionMetrics(registry))
-    states = UserStates(one.histories, 5.0, 1_000, LastStates(0, time.monotonic))  # type: ignore[arg-type]
+    states = UserStates(one.histories, 5.0, 1_000, LastStates(0, time.monotonic), lambda _: None)  # type: ignore[arg-type]
     parts = Parts(
         engine=one.engine,
         pipeline=Pipeline(

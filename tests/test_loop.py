@@ -27,9 +27,11 @@ from services.recommend.ranker import Ranker
 from services.recommend.state import LastStates, UserStates
 from services.recommend.surfaces import BUILT_IN, PROBE
 from streaming.codec import decode, encode
+from streaming.config import KafkaSettings
 from streaming.consumer import Received
 from streaming.events import Event, Impression, Interaction, ItemUpserted, Kind
 from streaming.ids import ItemId, RequestId, UserId
+from streaming.marks import Marker
 from streaming.namespace import Namespace
 from streaming.topics import Topics, key_of
 
@@ -126,10 +128,11 @@ class Circle:
 
     def __init__(self) -> None:
         self.log, self.store, self.engine = MemoryLog(), MemoryStore(), Engine()
-        self.clerk = Clerk(now=lambda: NOW, new_id=self._new_id, max_age_ms=1_000, max_ahead_ms=1_000)
+        marker = Marker(KafkaSettings(erasure_key="k" * 40), Namespace("loop"))
+        self.clerk = Clerk(now=lambda: NOW, new_id=self._new_id, max_age_ms=1_000, max_ahead_ms=1_000, marker=marker)
         self._ids = 0
         last = LastStates(0, lambda: 0.0)
-        states = UserStates(self.store, deadline_s=1.0, history_length=100, last=last)  # type: ignore[arg-type]
+        states = UserStates(self.store, deadline_s=1.0, history_length=100, last=last, cut=lambda _: None)  # type: ignore[arg-type]
         log, metrics = Impressions(self.log, 0.0), RecommendMetrics(CollectorRegistry())
         self._pipeline = Pipeline(self.engine, states, log, metrics, lambda: 0.0, Ranker(1.0, lambda: 0.0))
         for item in ITEMS:

@@ -71,6 +71,14 @@ class Collector:
                 {200: Accepted},
                 Scope.WRITE,
             ),
+            Route(
+                "DELETE",
+                "/v1/users/{user_id}",
+                "Have a user erased: dropped everywhere from now on, cleared by `flywheel erase --pending`.",
+                self._erase_user,
+                {202: Accepted},
+                Scope.ADMIN,
+            ),
             Route("GET", "/readyz", "Whether events can be accepted.", self._ready, {200: Ready, 503: Ready}),
         ]
 
@@ -112,11 +120,12 @@ class Collector:
         return Reply(Accepted(accepted=accepted, results=results), 207 if errors else 200)
 
     async def _remove_item(self, call: Call) -> Reply:
-        item_id = call.path["item_id"]
-        if not 1 <= len(item_id) <= _MAX_ID:
-            raise invalid([FieldError("item_id", f"must have 1 to {_MAX_ID} characters")])
-        results = await self._send("removals", [self._clerk.removal(item_id)])
+        results = await self._send("removals", [self._clerk.removal(_id(call, "item_id"))])
         return Reply(Accepted(accepted=1, results=results))
+
+    async def _erase_user(self, call: Call) -> Reply:
+        results = await self._send("erasures", list(self._clerk.erasure(_id(call, "user_id"))))
+        return Reply(Accepted(accepted=1, results=results[-1:]), 202)
 
     async def _send(self, kind: str, parts: Sequence[Event | FieldError]) -> list[Result]:
         """Send the events among `parts`; raises a 503 problem with the results when one is not durable."""
@@ -159,6 +168,12 @@ class Collector:
         }
         ready = (checks["broker"] and checks["producer"]) or checks["spool"]
         return Reply(Ready(ready=ready, checks=checks), 200 if ready else 503)
+
+
+def _id(call: Call, name: str) -> str:
+    if not 1 <= len(call.path[name]) <= _MAX_ID:
+        raise invalid([FieldError(name, f"must have 1 to {_MAX_ID} characters")])
+    return call.path[name]
 
 
 def _rejected(error: FieldError) -> Result:

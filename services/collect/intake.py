@@ -11,7 +11,17 @@ from services.api.routes import decode_json, decode_part
 from services.api.schemas import MAX_BATCH
 from services.collect import bodies
 from streaming.codec import broken_rule
-from streaming.events import Event, IdentityLinked, Interaction, ItemRemoved, ItemUpserted, UserUpserted
+from streaming.events import (
+    ErasureEntered,
+    Event,
+    IdentityLinked,
+    Interaction,
+    ItemRemoved,
+    ItemUpserted,
+    UserErased,
+    UserUpserted,
+)
+from streaming.marks import Marker
 
 PRODUCER = "collector"
 
@@ -26,6 +36,7 @@ class Clerk:
     new_id: Callable[[], str]
     max_age_ms: int
     max_ahead_ms: int
+    marker: Marker
 
     def interaction(self, body: bodies.EventBody) -> Interaction | FieldError:
         """Return the event, or what is wrong with it."""
@@ -72,6 +83,12 @@ class Clerk:
     def removal(self, item_id: str) -> ItemRemoved:
         """Return the event that takes an item out of the catalogue."""
         return ItemRemoved(**self._envelope(None), item_id=item_id)
+
+    def erasure(self, user_id: str) -> tuple[UserErased, ErasureEntered]:
+        """Return the events that have a user erased: the request, which is compacted away, and the ledger's entry."""
+        return UserErased(**self._envelope(None), user_id=user_id), ErasureEntered(
+            **self._envelope(None), mark=self.marker.mark(user_id)
+        )
 
     def user(self, body: bodies.UserBody) -> UserUpserted:
         """Return the event."""

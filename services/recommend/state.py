@@ -75,10 +75,19 @@ class LastStates:
 class UserStates:
     """Reads states from the online store within a deadline."""
 
-    def __init__(self, reader: OnlineReader, deadline_s: float, history_length: int, last: LastStates) -> None:
+    def __init__(
+        self,
+        reader: OnlineReader,
+        deadline_s: float,
+        history_length: int,
+        last: LastStates,
+        cut: Callable[[UserId], int | None],
+    ) -> None:
+        """`cut` says up to when (ms) what a user did is erased, None for who was never erased."""
         self._reader = reader
         self._deadline_s = deadline_s
         self._last = last
+        self._cut = cut
         self.history_length = history_length
 
     async def read(self, user_id: UserId | None, as_of: int) -> State:
@@ -88,12 +97,16 @@ class UserStates:
         """
         if user_id is None:
             return NOBODY
+        cut = self._cut(user_id)
         try:
             async with asyncio.timeout(self._deadline_s):
                 stored = await self._reader.user_state(user_id, as_of)
         except (RedisError, TimeoutError, OSError) as error:
-            _log.warning("the online store gave no state for user %r: %s", user_id, error or "timeout")
-            return self._last.instead(user_id)
+            _log.warning("the online store gave no state for a user: %s", error or "timeout")
+            return self._last.instead(user_id) if cut is None else replace(NOBODY, fallbacks=(STORE_DOWN,))
+        if cut is not None:
+            stored = stored.since(cut)
+            return State(stored.history, frozenset(stored.history.items), stored.features)
         state = State(stored.history, frozenset(stored.history.items), stored.features)
         self._last.put(user_id, state)
         return state

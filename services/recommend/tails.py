@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from kafka.errors import KafkaError
 
@@ -14,6 +15,7 @@ from services.recommend.snapshots import Snapshots
 from streaming.config import KafkaSettings
 from streaming.consumer import Received, tail
 from streaming.errors import BrokerUnavailable
+from streaming.ledger import Ledger
 from streaming.topic_state import topic_states
 from streaming.topics import Topics
 
@@ -22,8 +24,16 @@ _log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 
 
+@dataclass(frozen=True)
+class Told:
+    """Who hears of what is followed beside the items and interactions: of a champion, and of erasures."""
+
+    champion: Callable[[], None]
+    erasures: Ledger
+
+
 class Tails:
-    """Keeps the catalogue, then the popularity, up to date, and tells when a champion is announced."""
+    """Keeps the catalogue, then the popularity, and the erasures up to date, and tells when a champion is announced."""
 
     def __init__(
         self,
@@ -31,14 +41,14 @@ class Tails:
         topics: Topics,
         engine: Engine,
         metrics: RecommendMetrics,
-        announced: Callable[[], None],
+        told: Told,
         snapshots: Snapshots,
     ) -> None:
         self._kafka = kafka
         self._topics = topics
         self._engine = engine
         self._metrics = metrics
-        self._announced = announced
+        self._told = told
         self._snapshots = snapshots
         self._restored: Followed | None = None
         self._topic_ids: Mapping[str, str] = {}
@@ -46,12 +56,14 @@ class Tails:
         self.catalogue_caught_up = threading.Event()
         self.popularity_caught_up = threading.Event()
         self._models_caught_up = threading.Event()
+        self._erasures_caught_up = threading.Event()
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in (
                 ("items", self._follow_items),
                 ("interactions", self._follow_interactions),
                 ("models", self._follow_models),
+                ("erasures", self._follow_erasures),
             )
         ]
 
@@ -80,16 +92,23 @@ class Tails:
         self._follow(self._topics.items, self._engine.apply_items, self.catalogue_caught_up, self._begin_items)
 
     def _follow_interactions(self) -> None:
-        # An interaction counts for the row of its item, so the catalogue comes first.
-        while not self._engine.laid_out.wait(_RETRY_S):
-            if self._stop.is_set():
-                return
+        # An interaction counts for the row of its item, so the catalogue comes first, and so do the erasures.
+        for needed in (self._engine.laid_out, self._erasures_caught_up):
+            while not needed.wait(_RETRY_S):
+                if self._stop.is_set():
+                    return
         self._follow(
             self._topics.interactions,
-            self._engine.apply_interactions,
+            self._apply_interactions,
             self.popularity_caught_up,
             self._begin_interactions,
         )
+
+    def _follow_erasures(self) -> None:
+        self._follow(self._topics.erasures, self._told.erasures.apply, self._erasures_caught_up)
+
+    def _apply_interactions(self, records: list[Received]) -> None:
+        self._engine.apply_interactions([record for record in records if not self._told.erasures.drops(record)])
 
     def _begin_items(self) -> Mapping[str, int]:
         if self.catalogue_caught_up.is_set():
@@ -115,12 +134,12 @@ class Tails:
         return restored.offsets.interactions
 
     def _follow_models(self) -> None:
-        self._follow(self._topics.models, lambda _: self._announced(), self._models_caught_up)
+        self._follow(self._topics.models, lambda _: self._told.champion(), self._models_caught_up)
 
     def _follow(
         self,
         topic: str,
-        apply: Callable[[list[Received]], None],
+        apply: Callable[[list[Received]], object],
         caught_up: threading.Event,
         begin: Callable[[], Mapping[str, int]] = dict,
     ) -> None:

@@ -14,6 +14,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from streaming.config import KafkaSettings, client_options
+from streaming.embedded.erasure_key import make_erasure_key
 from streaming.embedded.jars import broker_jars
 from streaming.embedded.java import java
 from streaming.embedded.ports import LOOPBACK, choose_port
@@ -76,7 +77,8 @@ def start_broker(
     (folder / "log4j2.properties").write_text(_LOGGING)
     logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
     argv = [str(java()), *_JVM, logging, "-cp", _class_path(jars), "kafka.Kafka", str(properties)]
-    settings = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{advertised}"})
+    key = kafka.erasure_key or make_erasure_key(home)
+    settings = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{advertised}", "erasure_key": key})
     command = Command("broker", argv, environ, log=home / "logs" / "broker.log", lock=folder / "lock")
     process = ChildProcess.launch(command, lambda: _acknowledges(settings, port), _START_TIMEOUT_S)
     return Broker(settings, process)

@@ -69,6 +69,7 @@ def variables(broker: KafkaSettings, valkey: StoreSettings) -> dict[str, str]:
     return {
         "FLYWHEEL_NAMESPACE": NAMESPACE,
         "FLYWHEEL_KAFKA__BOOTSTRAP_SERVERS": str(broker.bootstrap_servers),
+        "FLYWHEEL_KAFKA__ERASURE_KEY": "k" * 40,
         "FLYWHEEL_STORE__REDIS_URL": store_url(valkey),
     }
 
@@ -152,6 +153,7 @@ def test_several_workers_share_the_port_and_the_metrics(variables: dict[str, str
         ({"FLYWHEEL_SERVING__HOST": "0.0.0.0"}, "FLYWHEEL_SERVING__API_KEYS_FILE"),  # noqa: S104
         ({"FLYWHEEL_SERVING__API_KEYS_FILE": "/nowhere/keys.json"}, "/nowhere/keys.json"),
         ({"FLYWHEEL_KAFKA__BOOTSTRAP_SERVERS": None}, "FLYWHEEL_KAFKA__BOOTSTRAP_SERVERS"),
+        ({"FLYWHEEL_KAFKA__ERASURE_KEY": None}, "FLYWHEEL_KAFKA__ERASURE_KEY"),
         ({"FLYWHEEL_STORE__REDIS_URL": None}, "FLYWHEEL_STORE__REDIS_URL"),
     ],
 )

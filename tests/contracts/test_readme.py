@@ -12,6 +12,9 @@ from services.collect.intake import Clerk
 from services.config import variables
 from services.recommend.application import Recommender
 from services.settings_serving import ServingSettings
+from streaming.config import KafkaSettings
+from streaming.marks import Marker
+from streaming.namespace import Namespace
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -33,7 +36,14 @@ def command_rows() -> list[str]:
 def route_rows() -> list[str]:
     # Routes are data: reading them uses none of the parts that answer.
     parts: list[Any] = [None, None]
-    clerk = Clerk(now=lambda: 0, new_id=str, max_age_ms=0, max_ahead_ms=0)
+    marker = Marker(KafkaSettings(erasure_key="k" * 40), Namespace("shop"))
+    clerk = Clerk(
+        now=lambda: 0,
+        new_id=str,
+        max_age_ms=0,
+        max_ahead_ms=0,
+        marker=marker,
+    )
     recommender = Recommender(ServingSettings(), *parts, None)  # type: ignore[arg-type]
     collector = Collector(ServingSettings(), parts[0], clerk, (parts[0], parts[0]), (parts[0], parts[0]))
     return [

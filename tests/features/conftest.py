@@ -11,7 +11,10 @@ from pyspark.sql import SparkSession
 from features.config import LakeSettings, StoreSettings
 from features.lake import ensure_tables
 from features.spark import build_session
+from streaming.config import KafkaSettings
+from streaming.ledger import LedgerReader
 from streaming.namespace import Namespace, parse_namespace
+from streaming.topics import Topics, ensure_topics
 
 ZONE = "Pacific/Auckland"
 """Tests with Spark run in a zone half a day from UTC, so that every time they expect also tests the zone."""
@@ -49,6 +52,16 @@ def spark(lake: LakeSettings, cache: Path) -> Iterator[SparkSession]:
     else:
         os.environ["TZ"] = before
     time.tzset()
+
+
+@pytest.fixture(scope="package")
+def erasures(broker: KafkaSettings) -> Iterator[LedgerReader]:
+    """A real ledger that nobody is in."""
+    topics = Topics(parse_namespace(f"e{time.time_ns() % 10**15}"))
+    ensure_topics(broker, topics)
+    reader = LedgerReader(broker, topics)
+    yield reader
+    reader.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -18,8 +19,9 @@ from features.updater import HistoryUpdater, group_of, run_updater
 from features.valkey import start_valkey
 from streaming.config import KafkaSettings
 from streaming.consumer import ConsumerCounts, Received
-from streaming.events import Interaction, Kind
+from streaming.events import ErasureEntered, Interaction, Kind
 from streaming.ids import UserId
+from streaming.ledger import LedgerReader
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
 from streaming.topics import Topics, ensure_topics
@@ -41,6 +43,10 @@ def click(number: int, at: int, *, user: str | None = USER, item: str | None = N
     )
 
 
+def milliseconds() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def received(*clicks: Interaction, appended_at: int = NOW) -> list[Received]:
     return [Received(event, None, "topic", 0, offset, appended_at) for offset, event in enumerate(clicks)]
 
@@ -60,8 +66,8 @@ def reader(store: StoreSettings, namespace: Namespace) -> Iterator[SyncOnlineRea
 
 
 @pytest.fixture
-def updater(reader: SyncOnlineReader, features: FeatureStore) -> HistoryUpdater:
-    return HistoryUpdater(reader, features, history_length=100)
+def updater(reader: SyncOnlineReader, features: FeatureStore, erasures: LedgerReader) -> HistoryUpdater:
+    return HistoryUpdater(reader, features, erasures, history_length=100)
 
 
 def items(reader: SyncOnlineReader, user: UserId = USER) -> list[str]:
@@ -99,11 +105,11 @@ def test_a_guest_without_user_id_is_left_out(updater, store, namespace):
     assert contents(store, namespace) == {}
 
 
-def test_two_namespaces_with_equal_ids_do_not_touch_each_other(updater, store, namespace):
+def test_two_namespaces_with_equal_ids_do_not_touch_each_other(updater, erasures, store, namespace):
     other = Namespace(f"x{namespace[:15]}")  # ends like the first one, where a sloppy key pattern would match
     theirs = FeatureStore(store, other)
     theirs.apply()
-    HistoryUpdater(SyncOnlineReader(store, other), theirs, 100).update(received(click(9, NOW)))
+    HistoryUpdater(SyncOnlineReader(store, other), theirs, erasures, 100).update(received(click(9, NOW)))
     before = contents(store, other)
     updater.update(received(click(1, NOW)))
     assert contents(store, other) == before
@@ -125,22 +131,72 @@ class OnceStale(SyncOnlineReader):
 
 @pytest.mark.parametrize("late_by", [0, 5])
 def test_an_updater_that_lost_its_partition_does_not_undo_the_new_owner(
-    updater, features, reader, store, namespace, late_by
+    updater, features, erasures, reader, store, namespace, late_by
 ):
     updater.update(received(click(1, NOW), appended_at=NOW))
     stale = reader.user_states([USER])
     updater.update(received(click(2, NOW + 1), click(3, NOW + 2), appended_at=NOW + 2 + late_by))
-    former = HistoryUpdater(OnceStale(store, namespace, stale), features, 100)
+    former = HistoryUpdater(OnceStale(store, namespace, stale), features, erasures, 100)
     former.update(received(click(2, NOW + 1), appended_at=NOW + 2))
     assert items(reader) == ["item-1", "item-2", "item-3"]
 
 
-def test_the_new_owner_writes_again_when_the_former_one_came_first(updater, features, reader, store, namespace):
+def test_the_new_owner_writes_again_when_the_former_one_came_first(
+    updater, features, erasures, reader, store, namespace
+):
     stale = reader.user_states([USER])
     updater.update(received(click(1, NOW), appended_at=NOW + 7))
-    owner = HistoryUpdater(OnceStale(store, namespace, stale), features, 100)
+    owner = HistoryUpdater(OnceStale(store, namespace, stale), features, erasures, 100)
     owner.update(received(click(2, NOW + 1), appended_at=NOW + 7))
     assert items(reader) == ["item-1", "item-2"]
+
+
+@pytest.fixture
+def own(broker: KafkaSettings, namespace: Namespace) -> Iterator[LedgerReader]:
+    """The ledger of the test's own namespace."""
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    ledger = LedgerReader(broker, topics)
+    ledger.refresh()
+    yield ledger
+    ledger.close()
+
+
+def enter(broker: KafkaSettings, namespace: Namespace, mark: str) -> int:
+    """Have a user stand in the ledger and return up to when what they did is dropped."""
+    producer = EventProducer(broker, Topics(namespace))
+    entry = ErasureEntered(event_id="e", happened_at=NOW, received_at=NOW, producer="test", mark=mark)
+    cut = producer.send(entry).get(timeout=30).timestamp
+    producer.close()
+    return int(cut)
+
+
+def test_an_erasure_that_comes_while_a_history_is_written_wins_and_what_is_later_is_a_new_user(
+    broker, store, namespace, features, reader, own
+):
+    updater = HistoryUpdater(reader, features, own, history_length=100)
+    before = milliseconds() - 1_000
+    updater.update(received(click(1, before), appended_at=before))
+    cut = enter(broker, namespace, own.ledger.marker.mark(USER))
+    # The updater does not know of the entry while it writes these.
+    batch = [*received(click(2, before), appended_at=before), *received(click(3, cut + 1), appended_at=cut + 1)]
+    updater.update(batch)
+    assert items(reader) == ["item-3"]
+
+    updater.update(received(click(1, before), click(2, before), appended_at=before))  # a replay of old offsets
+    assert items(reader) == ["item-3"]
+
+
+def test_what_a_dead_updater_left_of_an_erased_user_goes_when_its_records_come_again(
+    broker, store, namespace, features, reader, own, erasures
+):
+    records = received(click(1, before := milliseconds() - 1_000), appended_at=before)
+    enter(broker, namespace, own.ledger.marker.mark(USER))
+    own.refresh()
+    HistoryUpdater(reader, features, erasures, 100).update(records)  # one that never read the ledger's end
+    assert contents(store, namespace)
+    HistoryUpdater(reader, features, own, 100).update(records)
+    assert contents(store, namespace) == {}
 
 
 @contextmanager

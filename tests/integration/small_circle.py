@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+from pydantic import SecretStr
 from rich.console import Console
 
 from models.config import ModelSettings, RankingSettings, RetrievalSettings
@@ -25,7 +26,7 @@ from streaming.synthetic import World, WorldSpec
 WORLD = WorldSpec(users=120, items=80, categories=8, days=60, mean_events=25, seed=3)
 
 
-def main(bootstrap_servers: str, home: Path) -> None:
+def main(bootstrap_servers: str, erasure_key: str, home: Path) -> None:
     """Turn the circle on a running broker; everything else lives under `home`."""
     wait_passively(os.environ)
     faulthandler.dump_traceback_later(420, exit=True)  # a hang names its place
@@ -36,7 +37,7 @@ def main(bootstrap_servers: str, home: Path) -> None:
     quick = ModelSettings(
         retrieval=RetrievalSettings(epochs=1, refit_epochs=1, dim=16), ranking=RankingSettings(epochs=1)
     )
-    kafka = KafkaSettings(bootstrap_servers=bootstrap_servers)
+    kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, erasure_key=SecretStr(erasure_key))
     settings = Settings(home=home, namespace=namespace, kafka=kafka, model=quick)
     plan = Plan(namespace=namespace, data="synthetic", now=now)
     scene = Scene(replayed, Shift.before(replayed.cut, now), plan, home, Stages(Console(stderr=True)))
@@ -46,4 +47,4 @@ def main(bootstrap_servers: str, home: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

@@ -17,7 +17,14 @@ SCRIPT = Path(__file__).with_name("small_circle.py")
 def report(broker: KafkaSettings, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """One turn of the circle; what it measured."""
     home = tmp_path_factory.mktemp("circle")
-    command = [sys.executable, str(SCRIPT), str(broker.bootstrap_servers), str(home)]
+    assert broker.erasure_key is not None
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        str(broker.bootstrap_servers),
+        broker.erasure_key.get_secret_value(),
+        str(home),
+    ]
     printed = home / "printed"
     with printed.open("w") as output:
         done = subprocess.run(command, stdout=output, stderr=output, timeout=480, check=False)

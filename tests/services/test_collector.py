@@ -305,7 +305,7 @@ def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
 
 @pytest.fixture
 def nowhere(free_tcp_port: int) -> KafkaSettings:
-    return KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_tcp_port}")
+    return KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_tcp_port}", erasure_key="k" * 40)
 
 
 def test_without_a_broker_and_a_spool_nothing_is_accepted_and_the_client_is_told_when_to_try_again(

@@ -41,6 +41,7 @@ def test_serving_never_imports_training_spark_or_feast(artifact: tuple[Path, str
     environ |= {
         "FLYWHEEL_HOME": str(tmp_path),
         "FLYWHEEL_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "FLYWHEEL_KAFKA__ERASURE_KEY": "k" * 40,
         "FLYWHEEL_STORE__REDIS_URL": "redis://127.0.0.1:1/0",
     }
     ran = subprocess.run(

@@ -50,6 +50,7 @@ COLLECTOR: dict[tuple[str, str], Scope | str | None] = {
     ("POST", "/v1/users"): Scope.WRITE,
     ("POST", "/v1/identities"): Scope.WRITE,
     ("DELETE", "/v1/items/{item_id}"): Scope.WRITE,
+    ("DELETE", "/v1/users/{user_id}"): Scope.ADMIN,
 }
 BOTH: dict[tuple[str, str], Scope | str | None] = {
     ("GET", "/readyz"): None,
@@ -87,7 +88,7 @@ def applications(tmp_path: Path, keys: Path | None) -> dict[str, Application]:
     settings = Settings(
         namespace=NAMESPACE,
         home=tmp_path,
-        kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"),
+        kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1", erasure_key="k" * 40),
         store=StoreSettings(redis_url="redis://127.0.0.1:1/0"),
         serving=serving,
     )

@@ -48,7 +48,7 @@ def test_while_the_store_is_away_the_last_known_state_counts_for_a_while(
         features.write_histories({KNOWN: (history("a", "b"), 1)})
         clock = Clock()
         reader = OnlineReader(store, namespace)
-        states = UserStates(reader, 5.0, 100, LastStates(most, clock))
+        states = UserStates(reader, 5.0, 100, LastStates(most, clock), lambda _: None)
 
         async def ask() -> None:
             fresh = await states.read(KNOWN, NOW)

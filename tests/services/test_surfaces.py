@@ -185,7 +185,7 @@ def test_a_broken_file_refuses_the_start(file: Path, tmp_path: Path) -> None:
     write(file, "surfaces: {home: {pin: []}}")
     settings = Settings(
         home=tmp_path,
-        kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"),
+        kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1", erasure_key="k" * 40),
         serving=ServingSettings(surfaces_file=file),
     )
     settings = settings.model_copy(

@@ -1,0 +1,84 @@
+"""Taking rows out of landed tables: recorded by their coordinates, then deleted, so that the audit knows of each."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the customary name
+
+from features.lake import ERASED_ROWS, Table, table_name
+from streaming.errors import FlywheelError
+from streaming.namespace import Namespace
+
+_log = logging.getLogger(__name__)
+
+PLACE = ("topic", "partition", "offset")
+_ATTEMPTS = 5
+_CONFLICTS = ("ValidationException", "CommitFailedException", "CommitStateUnknownException")
+
+
+class NotErased(FlywheelError):
+    """Rows came back or could not be deleted, time after time."""
+
+
+def erase_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Callable[[], DataFrame], now: int) -> int:
+    """Delete rows of a landed table and return how many there were; `rows` reads those that are there, with PLACE.
+
+    Their coordinates are recorded first, so that the audit knows of every row that is gone, and doing it again after a
+    crash counts none twice. Rows that another process adds meanwhile are found by the next look. `now` in ms UTC.
+    Raises NotErased.
+    """
+    erased = 0
+    for _ in range(_ATTEMPTS):
+        places = rows().select(*PLACE).distinct().collect()
+        if not places:
+            return erased
+        found = spark.createDataFrame(places, "topic string, partition int, offset bigint")
+        attempted(partial(_record, spark, namespace, found, now))
+        attempted(partial(_delete, spark, namespace, table, found))
+        erased += len(places)
+    raise NotErased(f"rows of table {table.name!r} keep coming: erase again once landing has stopped")
+
+
+def erased_places(spark: SparkSession, namespace: Namespace) -> DataFrame:
+    """Return PLACE of all rows that were ever erased."""
+    return spark.table(table_name(namespace, ERASED_ROWS)).select(*PLACE)
+
+
+def attempted(commit: Callable[[], object]) -> None:
+    """Commit, again when another commit came in between; raises NotErased when others always do."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            commit()
+            return
+        except (Py4JJavaError, PySparkException) as error:
+            if not any(word in str(error) for word in _CONFLICTS):
+                raise
+            _log.warning("the lake changed meanwhile, attempt %d: %s", attempt + 1, str(error).partition("\n")[0])
+    raise NotErased("other commits to the lake always came in between: erase again when less is going on")
+
+
+def at_places(table: DataFrame, places: DataFrame) -> DataFrame:
+    """Return the rows of a landed table at some places."""
+    return table.join(F.broadcast(places), list(PLACE), "left_semi")
+
+
+def _record(spark: SparkSession, namespace: Namespace, found: DataFrame, now: int) -> None:
+    found.withColumn("erased_at", F.timestamp_millis(F.lit(now))).createOrReplaceTempView("erased_now")
+    spark.sql(
+        f"MERGE INTO {table_name(namespace, ERASED_ROWS)} AS known USING erased_now "
+        "ON known.topic = erased_now.topic AND known.partition = erased_now.partition "
+        "AND known.offset = erased_now.offset WHEN NOT MATCHED THEN INSERT *"
+    )
+
+
+def _delete(spark: SparkSession, namespace: Namespace, table: Table, found: DataFrame) -> None:
+    found.createOrReplaceTempView("erased_now")
+    spark.sql(
+        f"DELETE FROM {table_name(namespace, table)} AS known WHERE EXISTS (SELECT 1 FROM erased_now WHERE "  # noqa: S608
+        "known.topic = erased_now.topic AND known.partition = erased_now.partition "
+        "AND known.offset = erased_now.offset)"
+    )

@@ -1,0 +1,162 @@
+"""Erasing a user from the lake: their rows in every table, and every older snapshot, manifest and tag that has them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial, reduce
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the customary name
+
+from features.erasing import attempted, erase_rows
+from features.lake import (
+    EXAMPLES,
+    IDENTITIES,
+    IMPRESSIONS,
+    INTERACTIONS,
+    USER_FEATURES,
+    USERS,
+    Table,
+    table_name,
+)
+from features.ledgered import mark_of, owner_column
+from features.spark import CATALOG
+from streaming.ids import SessionId, UserId
+from streaming.marks import Marker
+from streaming.namespace import Namespace
+
+# The identities go last: while they are there, a run that was interrupted finds the sessions again.
+LANDED_OF_USERS = (INTERACTIONS, IMPRESSIONS, USERS, IDENTITIES)
+DERIVED_OF_USERS = (USER_FEATURES, EXAMPLES)
+OF_USERS = (*LANDED_OF_USERS, *DERIVED_OF_USERS)
+_WITH_SESSIONS = (INTERACTIONS, IMPRESSIONS, IDENTITIES)
+_OF_GUESTS = (INTERACTIONS, IMPRESSIONS)
+ORPHAN_AGE = timedelta(days=3)
+"""Younger files that nothing points to may belong to a commit under way; Iceberg refuses to touch them."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is erased: a user, if known, the guests' sessions linked to them, and up to when each, ms UTC."""
+
+    user_id: UserId | None
+    sessions: frozenset[SessionId]
+    cut: int
+    sessions_cut: int
+
+
+@dataclass(frozen=True)
+class TableErased:
+    """What was done to one table: rows deleted, tags dropped that pinned them, files of expired snapshots deleted."""
+
+    table: str
+    rows: int
+    tags: tuple[str, ...]
+    files: int
+
+
+def linked_sessions(spark: SparkSession, namespace: Namespace, user_id: UserId, cut: int) -> frozenset[SessionId]:
+    """Return the sessions that what has landed of a user up to `cut` names."""
+    found: set[SessionId] = set()
+    for table in _WITH_SESSIONS:
+        rows = spark.table(table_name(namespace, table)).where(_until(cut) & (F.col("user_id") == user_id))
+        found |= {SessionId(row[0]) for row in rows.where("session_id IS NOT NULL").select("session_id").collect()}
+    return frozenset(found)
+
+
+def users_of(spark: SparkSession, namespace: Namespace, marks: Iterable[str], marker: Marker) -> Mapping[str, UserId]:
+    """Return the users with these marks of whom the lake has anything, by mark."""
+    tables = [spark.table(table_name(namespace, table)).select("user_id") for table in OF_USERS]
+    users = reduce(DataFrame.union, tables).where("user_id IS NOT NULL").distinct()
+    return {mark: UserId(owner) for mark, owner in _with_marks(users, F.col("user_id"), marks, marker).items()}
+
+
+def sessions_of(
+    spark: SparkSession, namespace: Namespace, marks: Iterable[str], marker: Marker
+) -> Mapping[str, SessionId]:
+    """Return the guests' sessions with these marks of which the lake has anything, by mark."""
+    tables = [spark.table(table_name(namespace, table)).select("user_id", "session_id") for table in _OF_GUESTS]
+    guests = reduce(DataFrame.union, tables).where("user_id IS NULL AND session_id IS NOT NULL").distinct()
+    owner = owner_column(F.col("user_id"), F.col("session_id"))
+    found = _with_marks(guests, owner, marks, marker)
+    return {mark: SessionId(owner.removeprefix("session:")) for mark, owner in found.items()}
+
+
+def erase_from_lake(spark: SparkSession, namespace: Namespace, subject: Subject, now: int) -> list[TableErased]:
+    """Delete a subject's rows everywhere in the lake, and what older snapshots keep of them; `now` in ms UTC.
+
+    Doing it again changes nothing. Raises NotErased.
+    """
+    done = []
+    for table in OF_USERS:
+        condition = _of(subject, table)
+        rows = 0
+        if table in LANDED_OF_USERS:
+            read = partial(_matching, spark, table_name(namespace, table), condition)
+            rows = erase_rows(spark, namespace, table, read, now)
+        elif subject.user_id is not None:
+            rows = _delete_derived(spark, table_name(namespace, table), condition, subject.user_id)
+        tags, files = _forget_past(spark, table_name(namespace, table), condition)
+        done.append(TableErased(table.name, rows, tags, files))
+    return done
+
+
+def delete_derived(spark: SparkSession, namespace: Namespace, marks: Iterable[str], marker: Marker) -> None:
+    """Delete what a job derived of users with these marks; the next job derives anew what they did since."""
+    for user_id in users_of(spark, namespace, marks, marker).values():
+        for table in DERIVED_OF_USERS:
+            _delete_derived(spark, table_name(namespace, table), F.col("user_id") == user_id, user_id)
+
+
+def _until(cut: int) -> Column:
+    return F.unix_millis(F.least("appended_at", "received_at")) <= cut
+
+
+def _of(subject: Subject, table: Table) -> Column:
+    mine = F.lit(False) if subject.user_id is None else F.col("user_id") == subject.user_id
+    if table in DERIVED_OF_USERS:
+        return mine
+    mine &= _until(subject.cut)
+    if table not in _OF_GUESTS or not subject.sessions:
+        return mine
+    of_guests = F.col("user_id").isNull() & F.col("session_id").isin(sorted(subject.sessions))
+    return mine | (of_guests & _until(subject.sessions_cut))
+
+
+def _matching(spark: SparkSession, name: str, condition: Column) -> DataFrame:
+    return spark.table(name).where(condition)
+
+
+def _delete_derived(spark: SparkSession, name: str, condition: Column, user_id: UserId) -> int:
+    rows = _matching(spark, name, condition).count()
+    if rows:
+        statement = f"DELETE FROM {name} WHERE user_id = :user_id"  # noqa: S608 - own names only
+        attempted(lambda: spark.sql(statement, args={"user_id": user_id}))
+    return rows
+
+
+def _forget_past(spark: SparkSession, name: str, condition: Column) -> tuple[tuple[str, ...], int]:
+    """Drop the tags whose snapshot has such rows, and every snapshot but the newest; returns tags and files deleted."""
+    tags = [row["name"] for row in spark.table(f"{name}.refs").where("type = 'TAG'").collect()]
+    pinning = [tag for tag in tags if not _at(spark, name, tag).where(condition).isEmpty()]
+    for tag in pinning:
+        spark.sql(f"ALTER TABLE {name} DROP TAG `{tag}`")
+    if spark.table(f"{name}.snapshots").count() < 2:
+        return tuple(pinning), 0
+    # A manifest keeps the bounds of the files that the newest snapshot has lost, ids among them: write it anew.
+    attempted(lambda: spark.sql(f"CALL {CATALOG}.system.rewrite_manifests(table => '{name}')"))
+    expired = spark.sql(
+        f"CALL {CATALOG}.system.expire_snapshots(table => '{name}', retain_last => 1, "
+        f"older_than => TIMESTAMP '{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}')"
+    ).first()
+    return tuple(pinning), sum(expired.asDict().values()) if expired is not None else 0
+
+
+def _at(spark: SparkSession, name: str, tag: str) -> DataFrame:
+    return spark.read.option("versionAsOf", tag).table(name)
+
+
+def _with_marks(rows: DataFrame, owner: Column, marks: Iterable[str], marker: Marker) -> dict[str, str]:
+    wanted = rows.sparkSession.createDataFrame([(mark,) for mark in marks], "mark string")
+    found = rows.select(owner.alias("owner"), mark_of(owner, marker).alias("mark")).join(F.broadcast(wanted), "mark")
+    return {row["mark"]: row["owner"] for row in found.collect()}

@@ -1,0 +1,1 @@
+"""Erasing a user from every store, the receipt for it, and the search that proves it."""

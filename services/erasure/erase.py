@@ -1,0 +1,227 @@
+"""Carrying an erasure out: first the ledger, from which moment nothing of before counts, then store after store.
+
+Every step may be done again. What a run that died has left is pending in the ledger, and the next run does it.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kafka.errors import KafkaError
+from pyspark.sql import SparkSession
+
+from features.lake_erasure import Subject, TableErased, erase_from_lake, linked_sessions, sessions_of, users_of
+from features.online_erasure import StoreErased, erase_from_store, stored_users
+from services.config import Settings
+from services.erasure.kept import kept_for_ms
+from services.erasure.receipt import Receipt, SignedReceipt, StoreEntry, sign, write_receipt
+from services.spooling import event_spool, impression_spool
+from streaming.bounded import records
+from streaming.codec import FromTheFuture, Undecodable, decode
+from streaming.events import ErasureCompleted, ErasureEntered, Event, IdentityLinked, UserErased
+from streaming.ids import SessionId, UserId
+from streaming.ledger import Ledger, LedgerReader
+from streaming.marks import event_owner, owner_of
+from streaming.producer import EventProducer, NotDurable
+from streaming.records import Record
+from streaming.spool import SpoolPlace
+
+_log = logging.getLogger(__name__)
+
+PRODUCER = "erasure"
+_HOLD_NONE = {
+    "landing checkpoints": "they hold offsets; no id is in a streaming state",
+    "model artifacts": "they hold items, weights and digests of content; no model has rows of users",
+    "training checkpoints, encoded texts, studies, event files": "they hold items, weights and settings",
+    "catalogue snapshots of recommenders": "they hold items, counts by item and hashes of event ids",
+}
+
+
+@dataclass(frozen=True)
+class Eraser:
+    """What an erasure works with; `settings` know every place."""
+
+    settings: Settings
+    spark: SparkSession
+
+    def erase(self, user_id: UserId) -> tuple[SignedReceipt, Path]:
+        """Erase a user; returns the receipt and where it is kept. A pending erasure of theirs is gone on with.
+
+        Raises BrokerUnavailable, NotDurable, NotErased, SpoolError, LedgerMissing, ErasureKeyMissing and
+        redis.RedisError; after any of them the same call goes on.
+        """
+        with closing(self._ledger()) as reader:
+            reader.refresh()
+            mark = reader.ledger.marker.mark(user_id)
+            if mark not in reader.ledger.pending:
+                self._publish(UserErased(**_envelope(), user_id=user_id), ErasureEntered(**_envelope(), mark=mark))
+                reader.refresh()
+            return self._carry_out(reader, mark, user_id)
+
+    def erase_pending(self) -> Iterator[tuple[SignedReceipt, Path]]:
+        """Carry out every erasure that stands in the ledger and was not completed; raises what `erase` does."""
+        with closing(self._ledger()) as reader:
+            reader.refresh()
+            users = self._users_of(reader.ledger)
+            for mark in [*users, *(reader.ledger.pending.keys() - users.keys())]:
+                if mark in reader.ledger.pending:  # the sessions of a user are completed with them
+                    yield self._carry_out(reader, mark, users.get(mark))
+
+    def _carry_out(self, reader: LedgerReader, mark: str, user_id: UserId | None) -> tuple[SignedReceipt, Path]:
+        subject = self._subject(reader, mark, user_id)
+        store = erase_from_store(self.settings.store, self.settings.topics.namespace, subject)
+        spooled, held = self._erase_from_spools(subject)
+        lake = erase_from_lake(self.spark, self.settings.topics.namespace, subject, _now())
+        # What was written to the store from the lake meanwhile.
+        again = erase_from_store(self.settings.store, self.settings.topics.namespace, subject)
+        store = StoreErased(store.hashes + again.hashes, store.slates + again.slates, again.log)
+        entries = [*self._kafka(subject.cut), _lake(lake), _store(store), _spools(spooled, held), *_other()]
+        receipt = Receipt(
+            namespace=self.settings.namespace,
+            mark=mark,
+            sessions=len(subject.sessions),
+            cut=_iso(subject.cut),
+            completed_at=_iso(_now()),
+            stores=entries,
+        )
+        signed = sign(receipt, self.settings.kafka)
+        path = write_receipt(self.settings.home / "receipts" / self.settings.namespace, signed)
+        marks = {mark, *(reader.ledger.marker.mark(f"session:{session}") for session in subject.sessions)}
+        pending = reader.ledger.pending
+        self._publish(
+            *(ErasureCompleted(**_envelope(), mark=one, cut=pending[one]) for one in sorted(marks & pending.keys()))
+        )
+        reader.refresh()
+        return signed, path
+
+    def _subject(self, reader: LedgerReader, mark: str, user_id: UserId | None) -> Subject:
+        """Return who is erased; the sessions of a user are entered in the ledger before anything is deleted."""
+        cut, marker = reader.ledger.cuts[mark], reader.ledger.marker
+        if user_id is None:
+            found = sessions_of(self.spark, self.settings.topics.namespace, [mark], marker)
+            return Subject(None, frozenset(found.values()), cut, cut)
+        sessions = linked_sessions(self.spark, self.settings.topics.namespace, user_id, cut)
+        sessions |= self._linked_in_log(user_id, cut)
+        marks = {marker.mark(f"session:{session}") for session in sessions}
+        entered = {one for one in marks if reader.ledger.cuts.get(one, -1) >= cut}
+        self._publish(*(ErasureEntered(**_envelope(), mark=one) for one in sorted(marks - entered)))
+        reader.refresh()
+        return Subject(user_id, sessions, cut, max((reader.ledger.cuts[one] for one in marks), default=cut))
+
+    def _linked_in_log(self, user_id: UserId, cut: int) -> frozenset[SessionId]:
+        """Return the sessions that turned out to be the user's and may not have landed yet."""
+        return frozenset(
+            SessionId(event.session_id)
+            for batch in records(self.settings.kafka, self.settings.topics.identities)
+            for record in batch
+            if isinstance(event := record.event, IdentityLinked)
+            and event.user_id == user_id
+            and min(record.appended_at, event.received_at) <= cut
+        )
+
+    def _users_of(self, ledger: Ledger) -> dict[str, UserId]:
+        """Return by mark the users of pending entries, from wherever something of them is left."""
+        marker, pending = ledger.marker, ledger.pending
+        if not pending:
+            return {}
+        found = dict(users_of(self.spark, self.settings.topics.namespace, pending, marker))
+        stored = stored_users(self.settings.store, self.settings.topics.namespace)
+        requested = (
+            UserId(record.key.decode())
+            for batch in records(self.settings.kafka, self.settings.topics.users)
+            for record in batch
+            if record.key is not None
+        )
+        for user_id in (*stored, *requested):
+            if (mark := marker.mark(user_id)) in pending:
+                found[mark] = user_id
+        return found
+
+    def _erase_from_spools(self, subject: Subject) -> tuple[int, int]:
+        """Take a subject's records out of the spools that no process owns; returns how many, and the owned spools."""
+        owners = {owner_of(None, session) for session in subject.sessions} | {subject.user_id}
+        removed = held = 0
+        for place in (event_spool(self.settings), impression_spool(self.settings)):
+            if place is None or not place.folder.is_dir():
+                continue
+            unowned = 0
+            for spool in place.left_behind():
+                unowned += 1
+                removed += spool.remove_where(lambda record: _owner(record) in owners)
+            held += _files(place) - unowned
+        return removed, held
+
+    def _kafka(self, cut: int) -> Iterator[StoreEntry]:
+        for topic, kept_ms in kept_for_ms(self.settings.kafka, self.settings.topics).items():
+            yield StoreEntry(
+                store=f"topic {topic}", removed={}, gone_by=_iso(cut + kept_ms), note="every reader drops it until then"
+            )
+
+    def _publish(self, *events: Event) -> None:
+        """Append events one after the other, each acknowledged before the next is sent."""
+        if not events:
+            return
+        with closing(EventProducer(self.settings.kafka, self.settings.topics)) as producer:
+            for event in events:
+                try:
+                    producer.send(event).get(timeout=30)
+                except KafkaError as error:
+                    raise NotDurable(f"the erasure was not acknowledged: {error}") from error
+            producer.flush()
+
+    def _ledger(self) -> LedgerReader:
+        return LedgerReader(self.settings.kafka, self.settings.topics)
+
+
+def _owner(record: Record) -> str | None:
+    try:
+        return record.key.decode() if record.value is None else event_owner(decode(record.value))
+    except (Undecodable, FromTheFuture):
+        return record.key.decode()
+
+
+def _files(place: SpoolPlace) -> int:
+    return len(list(place.folder.glob(f"{place.name}-*.spool")))
+
+
+def _lake(tables: list[TableErased]) -> StoreEntry:
+    tags = [f"{table.table}: {tag}" for table in tables for tag in table.tags]
+    note = "older snapshots expired, manifests rewritten"
+    return StoreEntry(
+        store="lake",
+        removed={table.table: table.rows for table in tables} | {"files": sum(table.files for table in tables)},
+        note=f"{note}; dropped the tags {', '.join(tags)}" if tags else note,
+    )
+
+
+def _store(erased: StoreErased) -> StoreEntry:
+    return StoreEntry(store="online store", removed={"users": erased.hashes, "slates": erased.slates}, note=erased.log)
+
+
+def _spools(removed: int, held: int) -> StoreEntry:
+    note = f"{held} spools belong to running services: what they hold of before is dropped by every reader"
+    return StoreEntry(store="spools", removed={"records": removed}, note=note if held else "")
+
+
+def _other() -> Iterator[StoreEntry]:
+    for store, reason in _HOLD_NONE.items():
+        yield StoreEntry(store=store, removed={}, note=f"holds no user: {reason}")
+
+
+def _envelope() -> dict[str, Any]:
+    now = _now()
+    return {"event_id": uuid.uuid4().hex, "happened_at": now, "received_at": now, "producer": PRODUCER}
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _iso(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
