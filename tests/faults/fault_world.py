@@ -90,6 +90,7 @@ class World:
         self.broker_proxy = Proxy(self.ports.broker_proxy, self.ports.broker)
         self.store_proxy = Proxy(self.ports.store_proxy, self.ports.store)
         self.broker = self._start_broker()
+        self.settings = self.settings.model_copy(update={"kafka": self.broker.settings})
         self.store = self._start_store()
         ensure_topics(self.settings.kafka, self.settings.topics)
         for name in ("collector", "updater", "lander"):
