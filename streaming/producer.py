@@ -33,7 +33,11 @@ class _Producer(KafkaProducer):
 
 
 class EventProducer:
-    """Sends events to their topics under their keys. Safe to share between threads."""
+    """Sends events to their topics under their keys. Safe to share between threads.
+
+    kafka-python bounds no memory of its own: `publish` has 20,000 events under way at most, and whoever uses `send`
+    bounds what it has not seen acknowledged, as the services do by the requests that they take at once.
+    """
 
     def __init__(
         self, kafka: KafkaSettings, topics: Topics, *, delivery_timeout_ms: int = 30_000, linger_ms: int = 5
@@ -50,6 +54,7 @@ class EventProducer:
                 **client_options(kafka),
                 acks="all",
                 enable_idempotence=True,
+                max_in_flight_requests_per_connection=5,  # the most that keeps an idempotent producer's order
                 compression_type="lz4",
                 linger_ms=linger_ms,
                 batch_size=65_536,

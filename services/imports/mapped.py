@@ -56,7 +56,7 @@ def _fields(mapping: Mapping, row: Values[str, Any]) -> dict[str, Any]:
             fields[name] = _read(mapping, name, row[column])
     if "kind" in fields:
         fields["kind"] = _kind(mapping, str(fields["kind"]))
-    extra = {name: row[name] for name in mapping.attributes if name in row}
+    extra = {name: row[name] for name in mapping.attributes if not values.is_absent(row.get(name))}
     if extra:
         fields["attributes"] = fields.get("attributes", {}) | _read(mapping, "attributes", extra)
     return fields

@@ -56,7 +56,7 @@ def number(value: Any) -> float:
     """Return a number; raises BadValue."""
     try:
         found = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadValue(f"{str(value)[:50]!r} is no number") from error
     if not math.isfinite(found):
         raise BadValue("must be a finite number")
@@ -75,13 +75,14 @@ def truth(value: Any) -> bool:
 
 def texts(value: Any, separator: str) -> list[str]:
     """Return a list of texts, from one text that `separator` divides or from a list."""
-    parts = value.split(separator) if isinstance(value, str) else list(value)
-    return list(dict.fromkeys(str(part).strip() for part in parts if str(part).strip()))
+    if not isinstance(value, str):
+        return [str(part) for part in value]
+    return list(dict.fromkeys(part.strip() for part in value.split(separator) if part.strip()))
 
 
 def attributes(values: Mapping[str, Any]) -> dict[str, str | float | bool]:
     """Return values as attributes; what is no text, number or truth value is kept as its JSON."""
-    return {name: _attribute(value) for name, value in values.items() if not is_absent(value)}
+    return {name: _attribute(value) for name, value in values.items() if value is not None}
 
 
 def json_object(value: Any) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def json_object(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise BadValue(f"is no JSON object: {error}") from error
     if not isinstance(value, dict):
         raise BadValue("is no object")
@@ -100,7 +101,7 @@ def _attribute(value: Any) -> str | float | bool:
     if isinstance(value, bool | float | str):
         return value
     if isinstance(value, int):
-        return float(value)
+        return number(value)
     text = msgspec.json.encode(value).decode()
     if len(text) > _LONGEST_TEXT:
         raise BadValue(f"has more than {_LONGEST_TEXT} characters as JSON")
