@@ -76,7 +76,7 @@ class Place:
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file of the backup."""
-        return fsspec.open(f"{self.url.rstrip('/')}/{name}", mode, auto_mkdir=True).open()
+        return _open(f"{self.url.rstrip('/')}/{name}", mode)
 
     def size(self, name: str) -> int | None:
         """Return a file's bytes, None when there is none."""
@@ -223,6 +223,13 @@ def _copy(source: str, target: str) -> bool:
     files, path = fsspec.core.url_to_fs(source)
     if not files.exists(path):
         return False
-    with files.open(path, "rb") as reader, fsspec.open(target, "wb", auto_mkdir=True) as writer:
+    with files.open(path, "rb") as reader, _open(target, "wb") as writer:
         shutil.copyfileobj(reader, writer)
     return True
+
+
+def _open(url: str, mode: str) -> Any:
+    files, path = fsspec.core.url_to_fs(url)
+    if "w" in mode:
+        files.makedirs(path.rpartition("/")[0], exist_ok=True)
+    return files.open(path, mode)

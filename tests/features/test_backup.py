@@ -51,7 +51,7 @@ def test_what_was_lost_comes_back_byte_for_byte_with_its_past_and_who_was_erased
     producer.publish([entered])
 
     index = back_up(holder, place)
-    copied = {path: path.stat().st_mtime_ns for path in (tmp_path / "backup" / "interactions").rglob("*.parquet")}
+    copied = {path: path.stat().st_mtime_ns for path in (tmp_path / "backup").rglob("*.parquet")}
     assert copied
     assert back_up(holder, place) == index
     assert {path: path.stat().st_mtime_ns for path in copied} == copied  # only what is new is copied
