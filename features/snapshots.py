@@ -77,16 +77,21 @@ def pin_snapshot(lake: LakeSettings, namespace: Namespace, table: str, snapshot_
         snapshots.create_tag(snapshot_id, tag)
 
 
-def open_catalog(lake: LakeSettings) -> Catalog:
-    """Return the Iceberg catalogue that Spark writes to; raises SnapshotMissing before anything was landed."""
+def open_catalog(lake: LakeSettings, *, create: bool = False) -> Catalog:
+    """Return the Iceberg catalogue that Spark writes to; raises SnapshotMissing before anything was landed.
+
+    With `create` an SQL catalogue that is not there is made.
+    """
     properties = file_properties(lake)
     uri = require(lake.uri, "lake.uri")
     if lake.catalog == "rest":
         return load_catalog(_CATALOG, type="rest", uri=uri, **properties)
-    if lake.catalog == "sqlite" and not Path(uri).exists():
+    if lake.catalog == "sqlite" and create:
+        Path(uri).parent.mkdir(parents=True, exist_ok=True)
+    elif lake.catalog == "sqlite" and not Path(uri).exists():
         raise SnapshotMissing(f"there is no lake at {uri}: run `flywheel land` first")
     # Spark makes the catalogue's tables; making them here as well would race with it.
-    properties["init_catalog_tables"] = "false"
+    properties["init_catalog_tables"] = str(create).lower()
     return load_catalog(_CATALOG, type="sql", uri=_sqlalchemy_url(lake, uri), **properties)
 
 

@@ -44,7 +44,7 @@ class FeatureStore:
     def __init__(self, store: StoreSettings, namespace: Namespace) -> None:
         self._namespace = namespace
         self._settings = store
-        self._registry = _registry_file(require(store.registry, "store.registry"), namespace)
+        self._registry = registry_file(require(store.registry, "store.registry"), namespace)
         self._feast = self._connect(skip_dedup=False)
 
     @_without_warnings()
@@ -190,7 +190,8 @@ def _without_torch() -> Iterator[None]:
             del sys.modules["torch"]
 
 
-def _registry_file(folder: str, namespace: Namespace) -> str:
+def registry_file(folder: str, namespace: Namespace) -> str:
+    """Return where the registry of a namespace is; a local folder for it is made."""
     if "://" not in folder:
         (Path(folder) / namespace).mkdir(parents=True, exist_ok=True)
     return f"{folder}/{namespace}/registry.db"

@@ -51,6 +51,7 @@ def seen(
             "FLYWHEEL_HOME": str(home),
             "FLYWHEEL_NAMESPACE": f"objects{os.getpid()}",
             "FLYWHEEL_KAFKA__BOOTSTRAP_SERVERS": str(broker.bootstrap_servers),
+            "FLYWHEEL_KAFKA__ERASURE_KEY": broker.erasure_key.get_secret_value() if broker.erasure_key else "",
             "FLYWHEEL_STORE__REDIS_URL": store_url(valkey),
             "FLYWHEEL_LAKE__CATALOG": "jdbc",
             "FLYWHEEL_LAKE__URI": catalogue.jdbc_url,
