@@ -19,10 +19,11 @@ def maintain(spark: SparkSession, namespace: Namespace, snapshots_kept: int) -> 
 
     `snapshots_kept` newest snapshots stay, and so does any that a tag pins.
     """
-    return [_maintain(spark, table_name(namespace, table), snapshots_kept) for table in TABLES]
+    return [maintain_table(spark, table_name(namespace, table), snapshots_kept) for table in TABLES]
 
 
-def _maintain(spark: SparkSession, table: str, snapshots_kept: int) -> dict[str, Any]:
+def maintain_table(spark: SparkSession, table: str, snapshots_kept: int) -> dict[str, Any]:
+    """Maintain one table, by its full name; returns what was done to it."""
     compacted = _call(spark, f"rewrite_data_files(table => '{table}')")
     _call(spark, f"rewrite_manifests(table => '{table}')")
     now = datetime.now(UTC)  # later than the snapshots that compacting made

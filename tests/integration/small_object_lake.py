@@ -22,7 +22,7 @@ from features.accounting import audit
 from features.commits import retried
 from features.lake import INTERACTIONS, table_name
 from features.landing import Lander, land
-from features.maintenance import maintain
+from features.maintenance import maintain_table
 from features.snapshots import current_snapshot_id, read_table
 from features.spark import build_session
 from features.training_set import build_features
@@ -100,7 +100,7 @@ class Work:
             lambda number: self.land(1000 + 100 * number, 20),
             lambda number: self.delete(f"u{number % 2}"),
             lambda _: build_features(self.spark, self.namespace, as_of),
-            lambda number: number == 0 and maintain(self.spark, self.namespace, 20),
+            lambda _: maintain_table(self.spark, self.name, 20),
         ]
         with ThreadPoolExecutor(len(works)) as pool:
             failures = [future.exception() for future in [pool.submit(repeated, work) for work in works]]
@@ -130,7 +130,7 @@ def main(report: Path) -> None:
     for user in ("u0", "u1"):
         work.delete(user)  # what landed beside the deletes
     saw("after", work.ids())
-    maintain(work.spark, work.namespace, 1)
+    maintain_table(work.spark, work.name, 1)
     saw("maintained", work.ids())
     saw("files", work.spark.table(f"{work.name}.files").count())
     saw("snapshots", work.spark.table(f"{work.name}.snapshots").count())

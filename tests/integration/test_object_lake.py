@@ -98,8 +98,9 @@ def test_landing_deletes_features_and_maintenance_at_once_lose_nothing_and_bring
     assert seen["maintained"] == kept
 
 
-def test_maintenance_leaves_one_file_and_one_snapshot(seen: dict[str, Any]) -> None:
-    assert (seen["files"], seen["snapshots"]) == (1, 1)
+def test_maintenance_leaves_fewer_files_than_it_would_compact_and_one_snapshot(seen: dict[str, Any]) -> None:
+    assert seen["files"] < 5  # Iceberg compacts from five on
+    assert seen["snapshots"] == 1
 
 
 def test_doctor_finds_the_catalogue_and_the_files_in_order(seen: dict[str, Any]) -> None:
