@@ -23,7 +23,6 @@ from features.lake import (
 from features.ledgered import mark_of, owner_column
 from features.spark import CATALOG
 from streaming.ids import SessionId, UserId
-from streaming.ledger import Ledger
 from streaming.marks import Marker
 from streaming.namespace import Namespace
 
@@ -101,18 +100,6 @@ def erase_from_lake(spark: SparkSession, namespace: Namespace, subject: Subject,
         tags, files = _forget_past(spark, table_name(namespace, table), condition)
         done.append(TableErased(table.name, rows, tags, files))
     return done
-
-
-def reapply_ledger(spark: SparkSession, namespace: Namespace, ledger: Ledger, now: int) -> int:
-    """Erase from a lake of before, such as a restored backup, everybody who stands in the ledger; returns the rows.
-
-    To be called before anything reads the lake; `now` in ms UTC. Raises NotErased.
-    """
-    users = users_of(spark, namespace, ledger.cuts, ledger.marker)
-    sessions = sessions_of(spark, namespace, ledger.cuts, ledger.marker)
-    subjects = [Subject(user_id, frozenset(), ledger.cuts[mark], 0) for mark, user_id in users.items()]
-    subjects += [Subject(None, frozenset([session]), 0, ledger.cuts[mark]) for mark, session in sessions.items()]
-    return sum(table.rows for subject in subjects for table in erase_from_lake(spark, namespace, subject, now))
 
 
 def delete_derived(spark: SparkSession, namespace: Namespace, marks: Iterable[str], marker: Marker) -> None:

@@ -19,8 +19,7 @@ from topic_records import records
 from features.accounting import audit
 from features.config import StoreSettings, store_url
 from features.history import History, event_of
-from features.lake import EXAMPLES, INTERACTIONS, LANDED, LANDINGS, USER_FEATURES, table_name
-from features.lake_erasure import reapply_ledger
+from features.lake import EXAMPLES, LANDED, LANDINGS, USER_FEATURES, table_name
 from features.landing import Lander, LandingRun, land
 from features.online import SyncOnlineReader
 from features.project import feast_project
@@ -331,21 +330,6 @@ def test_a_crash_between_the_commits_a_pending_erasure_and_expiry_leave_no_trace
     assert one.ids("interactions") == ["c11", "c2", "c5"]
     assert one.problems() == []
     assert {each.verdict for each in one.search(RETURNING).values()} == {"gone", "gone by"}
-
-
-def test_a_lake_of_before_is_cleared_by_the_ledger_of_now(tenants, erased):
-    one, _ = tenants
-    name, before = table_name(one.namespace, INTERACTIONS), one.ids("interactions")
-    long_ago = datetime.fromtimestamp(NOW / 1000, UTC)
-    row = dict.fromkeys(INTERACTIONS.schema().names) | {"user_id": USER, "event_id": "c0", "happened_at": long_ago}
-    row |= {"received_at": long_ago, "appended_at": long_ago, "topic": "restored", "partition": 0, "offset": 0}
-    one.spark.createDataFrame([row], INTERACTIONS.schema()).writeTo(name).append()
-    assert one.search()["lake"].verdict == "FOUND"
-    with closing(LedgerReader(one.settings.kafka, one.settings.topics)) as reader:
-        reader.refresh()
-        assert reapply_ledger(one.spark, one.namespace, reader.ledger, NOW) == 1
-    assert one.ids("interactions") == before
-    assert one.search()["lake"].verdict == "gone"
 
 
 def test_who_comes_back_under_the_same_id_is_a_new_user(tenants, erased):
