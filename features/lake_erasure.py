@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
@@ -153,13 +154,24 @@ def _forget_past(spark: SparkSession, name: str, condition: Column) -> tuple[tup
         spark.sql(f"ALTER TABLE {name} DROP TAG `{tag}`")
     if spark.table(f"{name}.snapshots").count() < 2:
         return tuple(pinning), 0
-    # A manifest keeps the bounds of the files that the newest snapshot has lost, ids among them: write it anew.
-    attempted(lambda: spark.sql(f"CALL {CATALOG}.system.rewrite_manifests(table => '{name}')"))
+    attempted(lambda: _rewrite_manifests(spark, name))
     expired = spark.sql(
         f"CALL {CATALOG}.system.expire_snapshots(table => '{name}', retain_last => 1, "
         f"older_than => TIMESTAMP '{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}')"
     ).first()
     return tuple(pinning), sum(expired.asDict().values()) if expired is not None else 0
+
+
+def _rewrite_manifests(spark: SparkSession, name: str) -> None:
+    """Write every manifest anew with the files that are there.
+
+    One keeps the bounds of the files that its snapshot has lost, ids among them; the procedure of Spark SQL leaves a
+    table's only manifest as it is.
+    """
+    jvm: Any = spark.sparkContext._jvm
+    table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, name)
+    together = jvm.com.google.common.base.Functions.constant(1)
+    table.rewriteManifests().clusterBy(together).commit()
 
 
 def _at(spark: SparkSession, name: str, tag: str) -> DataFrame:

@@ -71,6 +71,11 @@ def current_snapshot_id(lake: LakeSettings, namespace: Namespace, table: str) ->
     return current.snapshot_id if current is not None else None
 
 
+def has_snapshot(lake: LakeSettings, namespace: Namespace, table: str, snapshot_id: int) -> bool:
+    """Return whether a table can still be read at a snapshot."""
+    return _load(lake, namespace, table).snapshot_by_id(snapshot_id) is not None
+
+
 def pin_snapshot(lake: LakeSettings, namespace: Namespace, table: str, snapshot_id: int, tag: str) -> None:
     """Tag a snapshot, so that maintenance keeps it for as long as the tag is there."""
     with _load(lake, namespace, table).manage_snapshots() as snapshots:

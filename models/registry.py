@@ -11,6 +11,8 @@ from typing import Any, Literal
 import fsspec
 import msgspec
 
+from models.artifact import SPEC
+from models.spec import Lineage
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
 
@@ -42,6 +44,12 @@ class Champion(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class _Trained(msgspec.Struct, frozen=True):
+    """What the registry reads of a model's spec."""
+
+    lineage: Lineage
+
+
 class Registry:
     """The models of one namespace under an fsspec URL or a folder."""
 
@@ -49,6 +57,7 @@ class Registry:
         self._files, root = fsspec.core.url_to_fs(url)
         self._artifacts = f"{root}/{namespace}/artifacts"
         self._champions = f"{root}/{namespace}/champions"
+        self._gone = f"{root}/{namespace}/gone"
 
     def add(self, artifact: Path, version: str) -> None:
         """Copy a finished artifact into the registry; the same version again changes nothing."""
@@ -75,6 +84,24 @@ class Registry:
         return [
             name for name in self._names(self._artifacts) if self._files.exists(f"{self._artifacts}/{name}/COMPLETE")
         ]
+
+    def training_snapshots(self, version: str) -> dict[str, int]:
+        """Return the lake's snapshots by table that a model was trained on; raises UnknownModel."""
+        if version not in self.versions():
+            raise UnknownModel(f"the registry has no model {version!r}: `flywheel models` lists them")
+        spec = self._files.cat_file(f"{self._artifacts}/{version}/{SPEC}")
+        return msgspec.json.decode(spec, type=_Trained).lineage.snapshots
+
+    def note_training_set_gone(self, version: str, at: int) -> None:
+        """Record beside a model that its training set cannot be had again, noticed `at`, ms; the first record stays."""
+        if self.training_set_gone_since(version) is None:
+            self._files.makedirs(self._gone, exist_ok=True)
+            self._files.pipe_file(f"{self._gone}/{version}", str(at).encode())
+
+    def training_set_gone_since(self, version: str) -> int | None:
+        """Return when it was noticed that a model's training set is gone, ms, None while it is not known to be."""
+        path = f"{self._gone}/{version}"
+        return int(self._files.cat_file(path)) if self._files.exists(path) else None
 
     def history(self) -> list[Champion]:
         """Return all changes of the champion, oldest first."""

@@ -76,6 +76,7 @@ def land(
 
 def build_features(as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Recompute the feature tables and the training examples with their features as of their time."""
+    from features.derived_erasure import without_erased
     from features.labels import ExampleSpec
     from features.store import FeatureStore
     from features.training_set import build_features as build
@@ -85,8 +86,9 @@ def build_features(as_of: AsOf = None, as_json: AsJson = False) -> None:
     settings, spark = _open()
     store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
     store.apply()
-    written = build(spark, settings.topics.namespace, now)
-    written["examples"] = build_training_set(spark, settings.topics.namespace, store, ExampleSpec(), now)
+    with without_erased(spark, settings.kafka, settings.topics, settings.store):
+        written = build(spark, settings.topics.namespace, now)
+        written["examples"] = build_training_set(spark, settings.topics.namespace, store, ExampleSpec(), now)
     rows = [
         {"table": name, "rows": table.rows, "snapshot_id": str(table.snapshot_id)} for name, table in written.items()
     ]
@@ -95,13 +97,15 @@ def build_features(as_of: AsOf = None, as_json: AsJson = False) -> None:
 
 def materialise(as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Write every user's and item's newest features into the online store."""
+    from features.derived_erasure import without_erased
     from features.store import FeatureStore
 
     now = moment(as_of)
     settings, spark = _open()
     store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
     store.apply()
-    counts = store.materialise(spark, now)
+    with without_erased(spark, settings.kafka, settings.topics, settings.store):
+        counts = store.materialise(spark, now)
     show("Materialised", [{"view": view, "rows": rows} for view, rows in counts.items()], as_json)
 
 

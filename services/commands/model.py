@@ -68,7 +68,11 @@ def models(as_json: AsJson = False) -> None:
     registry = _registry(load_settings())
     champion = registry.champion()
     rows = [
-        {"model_version": version, "champion": champion is not None and version == champion.model_version}
+        {
+            "model_version": version,
+            "champion": champion is not None and version == champion.model_version,
+            "training_set": _kept_or_gone(registry.training_set_gone_since(version)),
+        }
         for version in registry.versions()
     ]
     show("Models", rows, as_json)
@@ -152,3 +156,7 @@ def _show_retrained(done: "Retrained", as_json: bool) -> None:
     show(f"Trained {trained.version}", [{"metric": k, "value": v} for k, v in trained.metrics.items()], as_json)
     if done.evaluation is not None:
         show_found(done.evaluation, comparison_tables, as_json)
+
+
+def _kept_or_gone(since: int | None) -> str:
+    return "kept" if since is None else f"gone, noticed {datetime.fromtimestamp(since / 1000, UTC):%Y-%m-%d}"

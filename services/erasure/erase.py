@@ -18,9 +18,12 @@ from pyspark.sql import SparkSession
 
 from features.lake_erasure import Subject, TableErased, erase_from_lake, linked_sessions, sessions_of, users_of
 from features.online_erasure import StoreErased, erase_from_store, stored_users
+from models.config import artifacts_url
+from models.registry import Registry
 from services.config import Settings
 from services.erasure.kept import kept_for_ms
 from services.erasure.receipt import Receipt, SignedReceipt, StoreEntry, sign, write_receipt
+from services.erasure.training_sets import note_training_sets_gone
 from services.spooling import event_spool, impression_spool
 from streaming.bounded import records
 from streaming.codec import FromTheFuture, Undecodable, decode
@@ -91,7 +94,10 @@ class Eraser:
         # What was written to the store from the lake meanwhile.
         again = erase_from_store(self.settings.store, self.settings.topics.namespace, subject)
         store = StoreErased(store.hashes + again.hashes, store.slates + again.slates, again.log)
-        entries = [*self._kafka(subject.cut), _lake(lake), _store(store), _spools(spooled, held), *_other()]
+        settings, namespace = self.settings, self.settings.topics.namespace
+        registry = Registry(artifacts_url(settings.model.under(settings.home)), namespace)
+        models = note_training_sets_gone(registry, settings.lake.under(settings.home), namespace, _now())
+        entries = [*self._kafka(subject.cut), _lake(lake), _store(store), _spools(spooled, held), *_other(models)]
         receipt = Receipt(
             namespace=self.settings.namespace,
             mark=mark,
@@ -219,7 +225,9 @@ def _spools(removed: int, held: int) -> StoreEntry:
     return StoreEntry(store="spools", removed={"records": removed}, note=note if held else "")
 
 
-def _other() -> Iterator[StoreEntry]:
+def _other(models: list[str]) -> Iterator[StoreEntry]:
+    if models:
+        yield StoreEntry(store="training sets", removed={}, note=f"gone, as the registry says, of {', '.join(models)}")
     for store, reason in _HOLD_NONE.items():
         yield StoreEntry(store=store, removed={}, note=f"holds no user: {reason}")
 

@@ -18,7 +18,16 @@ from services.collector import build_collector
 from services.config import Settings
 from streaming.codec import decode
 from streaming.config import KafkaSettings
-from streaming.events import IdentityLinked, Interaction, ItemRemoved, ItemUpserted, UserUpserted
+from streaming.events import (
+    ErasureEntered,
+    IdentityLinked,
+    Interaction,
+    ItemRemoved,
+    ItemUpserted,
+    UserErased,
+    UserUpserted,
+)
+from streaming.marks import Marker
 from streaming.namespace import parse_namespace
 from streaming.topics import Topics, ensure_topics
 
@@ -115,6 +124,21 @@ def test_users_and_identities_reach_their_topics(client: httpx.Client, broker: K
     event = find(broker, TOPICS.identities, joined.json()["results"][0]["event_id"])
     assert isinstance(event, IdentityLinked)
     assert (event.session_id, event.user_id) == ("s9", "u9")
+
+
+def test_a_user_who_is_to_be_erased_stands_in_the_ledger_and_goes_from_the_users(
+    client: httpx.Client, broker: KafkaSettings
+) -> None:
+    user_id = "Ünser/7"
+    answer = client.delete("/v1/users/%C3%9Cnser%2F7")
+    assert answer.status_code == 202
+    entry = find(broker, TOPICS.erasures, answer.json()["results"][0]["event_id"])
+    assert isinstance(entry, ErasureEntered)
+    assert entry.mark == Marker(broker, TOPICS.namespace).mark(user_id)
+    mine = [record for record in records(broker, TOPICS.users) if record.key == user_id.encode()]
+    assert [None if record.value is None else type(decode(record.value)) for record in mine] == [UserErased, None]
+    for refused in ("/v1/users/", "/v1/users/" + "x" * 201):
+        assert client.delete(refused).status_code == 422
 
 
 NOW = time.time_ns() // 1_000_000

@@ -72,6 +72,12 @@ class SpoolAgainstAList(RuleBasedStateMachine):
             self.spool.remove_through(found[-1].number)
             del self.model[: len(found)]
 
+    @rule(value=st.none() | st.binary(max_size=1))
+    def erase(self, value: bytes | None) -> None:
+        left = [(time, record) for time, record in self.model if record.value != value]
+        assert self.spool.remove_where(lambda record: record.value == value) == len(self.model) - len(left)
+        self.model = left
+
     @rule()
     def reopen(self) -> None:
         self.spool.close()
@@ -189,6 +195,16 @@ def test_what_was_removed_is_nowhere_in_the_files(tmp_path: Path) -> None:
     assert any(secret[:18] in path.read_bytes() for path in tmp_path.iterdir())
     spool.remove_through(spool.first(100)[-1].number)
     assert not any(secret[:18] in path.read_bytes() for path in tmp_path.iterdir())
+    spool.close()
+
+
+def test_what_was_taken_out_from_between_others_is_nowhere_in_the_files(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s.spool", BIG, lambda: 0)
+    secret = Record("topic", b"key", b"a user's own words")
+    spool.append([numbered(1), secret, numbered(2)]).result(10)
+    assert spool.remove_where(lambda record: record == secret) == 1
+    assert contents(spool) == [numbered(1), numbered(2)]
+    assert not any(b"own words" in path.read_bytes() for path in tmp_path.iterdir())
     spool.close()
 
 
