@@ -49,7 +49,7 @@ def command(settings: Settings, *argv: str) -> Any:
         env={**environ, **settings_environ(settings)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, (
