@@ -1,18 +1,30 @@
-"""The audit: what is in Kafka against what the lake made of it, exactly, by topic and partition."""
+"""The audit: what is in Kafka against what the lake made of it, exactly, by topic and partition.
 
+It balances ranges that are closed: offsets appended before a given time, and batches whose accounting row stands. So it
+holds while events come in, land and are erased. What does not add up is listed by offset (`features.differences`).
+"""
+
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.lake import ERASED_ROWS, LANDED, LANDINGS, table_name
-from streaming.config import KafkaSettings, client_options
+from features.differences import Difference, latest_differences, row_differences
+from features.erasing import PLACE
+from features.lake import ERASED_ROWS, LANDED, LANDINGS, landed_tables, table_name
+from streaming.config import KafkaSettings
 from streaming.errors import FlywheelError
+from streaming.offsets import bounds
 from streaming.topics import Topics
 
-_COUNTS = ("records", "inserted", "duplicate", "dead", "parked", "tombstones", "erased")
+_OUTCOMES = ("inserted", "duplicate", "dead", "parked", "tombstones", "erased")
+_COUNTS = ("records", *_OUTCOMES)
+_LISTED = 1_000
+
+_Part = tuple[str, int]
 
 
 class Unbalanced(FlywheelError):
@@ -21,9 +33,9 @@ class Unbalanced(FlywheelError):
 
 @dataclass(frozen=True)
 class PartitionAccount:
-    """One partition. `offsets` is how many Kafka gave out from its first to its last; `landed_offsets` how many of
-    those lie in landed batches, compacted ones included; `erased` how many records the erasure ledger dropped;
-    `erased_rows` how many were inserted and erased since; `rows` is what the lake holds of the partition now.
+    """One partition. `offsets` is how many Kafka gave out from its first to the last of the range; `landed_offsets` how
+    many of those lie in landed batches, compacted ones included; `erased` how many records the erasure ledger dropped;
+    `erased_rows` how many were inserted and erased since; `rows` is what the lake holds of the batches now.
     """
 
     topic: str
@@ -43,7 +55,7 @@ class PartitionAccount:
     @property
     def problems(self) -> list[str]:
         """What does not add up, in words."""
-        made_of = self.inserted + self.duplicate + self.dead + self.parked + self.tombstones + self.erased
+        made_of = sum(getattr(self, name) for name in _OUTCOMES)
         found = []
         if self.offsets != self.landed_offsets:
             found.append(f"{self.offsets - self.landed_offsets} offsets have not landed")
@@ -56,14 +68,15 @@ class PartitionAccount:
 
 @dataclass(frozen=True)
 class Accounting:
-    """All partitions of the landed topics."""
+    """All partitions of the landed topics, and the offsets at which something is wrong."""
 
     partitions: tuple[PartitionAccount, ...]
+    differences: tuple[Difference, ...]
 
     @property
     def balanced(self) -> bool:
         """Whether everything adds up, without tolerance."""
-        return not any(part.problems for part in self.partitions)
+        return not self.differences and not any(part.problems for part in self.partitions)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each partition, with its problems."""
@@ -71,60 +84,112 @@ class Accounting:
 
     def check(self) -> None:
         """Raise Unbalanced, naming the partitions at fault, unless everything adds up."""
-        wrong = [
-            f"{part.topic}-{part.partition}: {'; '.join(part.problems)}" for part in self.partitions if part.problems
-        ]
+        wrong = {f"{part.topic}-{part.partition}": list(part.problems) for part in self.partitions if part.problems}
+        for one in self.differences:
+            wrong.setdefault(f"{one.topic}-{one.partition}", []).append(str(one))
         if wrong:
-            raise Unbalanced(f"the audit found differences: {' | '.join(wrong)}")
+            told = " | ".join(f"{place}: {'; '.join(found[:3])}" for place, found in sorted(wrong.items()))
+            raise Unbalanced(f"the audit found differences: {told}")
 
 
-def audit(spark: SparkSession, kafka: KafkaSettings, topics: Topics) -> Accounting:
-    """Balance the landed topics; only what was appended before the call counts. The topics must exist."""
+def audit(spark: SparkSession, kafka: KafkaSettings, topics: Topics, until: int | None = None) -> Accounting:
+    """Balance what was appended to the landed topics before `until` (ms UTC), or before the call. They must exist.
+
+    Raises BrokerUnavailable, ErasureKeyMissing and LedgerMissing.
+    """
+    ranges = {(part.topic, part.partition): ends for part, ends in bounds(kafka, topics.landed, until).items()}
     landed = _landed(spark, topics)
-    rows = _count(*(spark.table(table_name(topics.namespace, table)) for table in LANDED))
-    erased = _count(spark.table(table_name(topics.namespace, ERASED_ROWS)))
-    parts = []
-    for (topic, partition), (first, end) in sorted(_offsets(kafka, topics).items()):
+    # The rows first: one is deleted only after its place was recorded, so that each place is seen at least once.
+    rows = _places(spark, topics, *(table.name for table in LANDED))
+    erased = _places(spark, topics, ERASED_ROWS.name)
+    held = _held(rows, erased, landed)
+    parts, differences = [], [*_uneven(spark, topics)]
+    for (topic, partition), (first, end) in sorted(ranges.items()):
         counts = landed.get((topic, partition), {})
-        until = counts.get("until", first)
-        parts.append(
-            PartitionAccount(
-                topic=topic,
-                partition=partition,
-                offsets=end - first,
-                landed_offsets=until - first,
-                rows=rows.get((topic, partition), 0),
-                erased_rows=erased.get((topic, partition), 0),
-                **{name: counts.get(name, 0) for name in _COUNTS},
-            )
+        kept, gone = held.get((topic, partition), (0, 0))
+        reached = min(max(counts.get("until", first), first), end)
+        part = PartitionAccount(
+            topic=topic,
+            partition=partition,
+            offsets=end - first,
+            landed_offsets=reached - first,
+            rows=kept,
+            erased_rows=gone,
+            **{name: counts.get(name, 0) for name in _COUNTS},
         )
-    return Accounting(tuple(parts))
+        parts.append(part)
+        if reached < end and topic not in topics.compacted:
+            differences.append(Difference(topic, partition, reached, end - 1, "has not landed"))
+    ends = {part: (counts["since"], counts["until"]) for part, counts in landed.items()}
+    wrong = {part.topic for part in parts if part.rows != part.inserted - part.erased_rows}
+    for topic, table in landed_tables(topics).items():
+        if topic in topics.compacted:
+            differences += latest_differences(spark, kafka, topics, table, ends, ranges)
+        if topic in wrong:
+            differences += row_differences(spark, kafka, topics, table, ends)
+    return Accounting(tuple(parts), tuple(differences[:_LISTED]))
 
 
-def _offsets(kafka: KafkaSettings, topics: Topics) -> dict[tuple[str, int], tuple[int, int]]:
-    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
-    try:
-        partitions = [
-            TopicPartition(topic, number)
-            for topic in topics.landed
-            for number in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
-        first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-        return {(part.topic, part.partition): (first[part], end[part]) for part in partitions}
-    finally:
-        consumer.close()
-
-
-def _landed(spark: SparkSession, topics: Topics) -> dict[tuple[str, int], dict[str, int]]:
+def _landed(spark: SparkSession, topics: Topics) -> dict[_Part, dict[str, int]]:
     sums = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in _COUNTS]
-    landings = spark.table(table_name(topics.namespace, LANDINGS))
-    by_partition = landings.groupBy("topic", "partition").agg(F.max("until_offset").alias("until"), *sums)
+    reach = [F.min("from_offset").alias("since"), F.max("until_offset").alias("until")]
+    by_partition = _landings(spark, topics).groupBy("topic", "partition").agg(*reach, *sums)
     return {(row["topic"], row["partition"]): row.asDict() for row in by_partition.collect()}
 
 
-def _count(*tables: DataFrame) -> dict[tuple[str, int], int]:
-    return {
-        (row["topic"], row["partition"]): row["count"]
-        for table in tables
-        for row in table.groupBy("topic", "partition").count().collect()
-    }
+def _landings(spark: SparkSession, topics: Topics) -> DataFrame:
+    return spark.table(table_name(topics.namespace, LANDINGS))
+
+
+def _uneven(spark: SparkSession, topics: Topics) -> Iterator[Difference]:
+    """Yield the batches whose own counts do not add up, and what lies between batches that should follow each other.
+
+    Only compaction may leave offsets out.
+    """
+    before = Window.partitionBy("topic", "partition").orderBy("from_offset")
+    made_of = reduce(lambda one, other: one + other, (F.coalesce(name, F.lit(0)) for name in _OUTCOMES))
+    compacted = F.col("topic").isin(*topics.compacted)
+    found = (
+        _landings(spark, topics)
+        .withColumn("before", F.lag("until_offset").over(before))
+        .withColumn("made_of", made_of)
+        .withColumn("overlaps", F.col("from_offset") < F.col("before"))
+        .withColumn("skips", ~compacted & (F.col("from_offset") > F.col("before")))
+        .withColumn("lacks", ~compacted & (F.col("until_offset") - F.col("from_offset") != F.col("records")))
+        .where((F.col("made_of") != F.col("records")) | F.col("overlaps") | F.col("skips") | F.col("lacks"))
+        .orderBy("topic", "partition", "from_offset")
+        .limit(_LISTED)
+    )
+    for row in found.collect():
+        place, last = (row["topic"], row["partition"]), row["until_offset"] - 1
+        if row["made_of"] != row["records"]:
+            yield Difference(*place, row["from_offset"], last, f"{row['records']} records became {row['made_of']}")
+        if row["overlaps"]:
+            yield Difference(*place, row["from_offset"], row["before"] - 1, "was landed in two batches")
+        if row["skips"]:
+            yield Difference(*place, row["before"], row["from_offset"] - 1, "never landed")
+        if row["lacks"]:
+            yield Difference(*place, row["from_offset"], last, f"held only {row['records']} records")
+
+
+def _places(spark: SparkSession, topics: Topics, *names: str) -> DataFrame:
+    tables = (spark.table(f"{table_name(topics.namespace, LANDINGS).rpartition('.')[0]}.{name}") for name in names)
+    return reduce(DataFrame.union, (table.select(*PLACE) for table in tables))
+
+
+def _held(rows: DataFrame, erased: DataFrame, landed: dict[_Part, dict[str, int]]) -> dict[_Part, tuple[int, int]]:
+    """Return how many rows of accounted batches are there, and how many are not but were erased, by partition."""
+    if not landed:
+        return {}
+    ends = [(topic, partition, counts["until"]) for (topic, partition), counts in landed.items()]
+    closed = F.broadcast(rows.sparkSession.createDataFrame(ends, "topic string, partition int, until bigint"))
+    there = rows.withColumn("rows", F.lit(1)).unionByName(erased.withColumn("rows", F.lit(0)))
+    counted = (
+        there.join(closed, ["topic", "partition"])
+        .where("offset < until")
+        .groupBy(*PLACE)
+        .agg(F.sum("rows").alias("rows"))
+        .groupBy("topic", "partition")
+        .agg(F.sum("rows").alias("rows"), F.count_if(F.col("rows") == 0).alias("erased"))
+    )
+    return {(row["topic"], row["partition"]): (row["rows"], row["erased"]) for row in counted.collect()}

@@ -9,12 +9,15 @@ from functools import partial, reduce
 from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
+from features.commits import retried
 from features.decoding import DEAD, ERASED, EVENT, PARKED, TOMBSTONE
 from features.erasing import PLACE, at_places, erase_rows, erased_places
 from features.kafka_source import kafka_options
-from features.lake import LANDED, LANDINGS, Table, landed_tables, table_name
+from features.lake import INTERACTIONS, LANDED, LANDINGS, Table, landed_tables, table_name
 from features.lease import Lease
 from features.ledgered import judged
+from features.recent import KEPT, RecentItems
+from features.transforms import LONGEST_SPAN
 from streaming.config import KafkaSettings
 from streaming.ledger import LedgerReader
 from streaming.topics import Topics, dead_letters, parked
@@ -51,6 +54,7 @@ class Target:
     kafka: KafkaSettings
     ledger: LedgerReader
     lease: Lease
+    recent: RecentItems | None = None
 
 
 _Counts = dict[tuple[str, int], dict[str, int]]
@@ -77,6 +81,8 @@ def land_batch(records: DataFrame, batch_id: int, target: Target, now: int) -> l
             kept = judged(records, reader.ledger, topics)
             _take_out(spark, topics, kept, now)
             counts, summaries = _recounted(spark, topics, kept, summaries), _summarise(kept)
+        if target.recent is not None:
+            _count_recent(target.recent, kept, summaries, now)
         _send_aside(kept, summaries, target.kafka)
         landings = [_landing(summary, counts[_part(summary)], batch_id, now) for summary in summaries]
         lease.check()
@@ -84,6 +90,19 @@ def land_batch(records: DataFrame, batch_id: int, target: Target, now: int) -> l
         return landings
     finally:
         records.unpersist()
+
+
+def _count_recent(recent: RecentItems, records: DataFrame, summaries: list[Row], now: int) -> None:
+    """Have the items counted anew that the batch, or an erasure within it, touched: before the batch is accounted for,
+    so that after a crash it comes again and so does this.
+    """
+    as_of = datetime.fromtimestamp(now / 1000, UTC)
+    oldest = f"{as_of - KEPT - LONGEST_SPAN:%Y-%m-%d}"
+    if any(summary["last_day"] is not None and summary["last_day"] >= oldest for summary in summaries):
+        name = INTERACTIONS.name
+        items = records.where(F.col(name).isNotNull()).select(f"{name}.item_id").distinct().localCheckpoint()
+        if not items.isEmpty():
+            recent.landed(records.sparkSession, items, as_of)
 
 
 def _part(row: Row) -> tuple[str, int]:
@@ -174,15 +193,22 @@ def _merge(
         .drop("copy")
     )
     fresh.createOrReplaceTempView("fresh")
-    spark.sql(
+    insert = (
         f"MERGE INTO {name} AS known USING fresh ON known.event_id = fresh.event_id "
         f"AND to_date(known.happened_at) = to_date(fresh.happened_at) AND known.{span} "
-        "WHEN NOT MATCHED THEN INSERT *"
+        f"WHEN NOT MATCHED THEN {_insertion('fresh', table)}"
     )
+    retried(lambda: spark.sql(insert))
     rows = (
         spark.table(name).where(f"{span} AND ({_offsets(summaries)})").groupBy("topic", "partition").count().collect()
     )
     return {(row["topic"], row["partition"]): row["count"] for row in rows}
+
+
+def _insertion(source: str, table: Table) -> str:
+    """Return the insertion by name: a table that a newer release has widened takes it, with nulls in what is new."""
+    names = table.schema().names
+    return f"INSERT ({', '.join(names)}) VALUES ({', '.join(f'{source}.{name}' for name in names)})"  # noqa: S608
 
 
 def _span(summaries: list[Row]) -> str:
@@ -205,6 +231,7 @@ def _send_aside(records: DataFrame, summaries: list[Row], kafka: KafkaSettings) 
                 _header("topic", F.col("topic")),
                 _header("partition", F.col("partition").cast("string")),
                 _header("offset", F.col("offset").cast("string")),
+                _header("appended_at", F.unix_millis("appended_at").cast("string")),
                 F.struct(F.lit("key").alias("key"), F.col("key").alias("value")),
             ]
             (
@@ -246,8 +273,9 @@ def _account(spark: SparkSession, topics: Topics, landings: list[Landing]) -> No
     if not landings:
         return
     spark.createDataFrame([asdict(landing) for landing in landings], LANDINGS.columns).createOrReplaceTempView("landed")
-    spark.sql(
+    insert = (
         f"MERGE INTO {table_name(topics.namespace, LANDINGS)} AS known USING landed "
         "ON known.topic = landed.topic AND known.partition = landed.partition "
-        "AND known.from_offset = landed.from_offset WHEN NOT MATCHED THEN INSERT *"
+        f"AND known.from_offset = landed.from_offset WHEN NOT MATCHED THEN {_insertion('landed', LANDINGS)}"
     )
+    retried(lambda: spark.sql(insert))

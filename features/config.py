@@ -20,17 +20,23 @@ class LakeSettings(BaseModel):
         "sqlite", description="Iceberg catalogue; sqlite serves one machine with a local disk only"
     )
     uri: str | None = Field(
-        None, description="address of the catalogue: a file path for sqlite, a JDBC or REST URL else; unset = in home"
+        None,
+        description="address of the catalogue: a file path, a JDBC URL of PostgreSQL, or a REST URL; unset = in home",
     )
     catalog_user: str | None = Field(None, description="user of a JDBC catalogue")
     catalog_password: SecretStr | None = Field(None, description="password of a JDBC catalogue")
     warehouse: str | None = Field(None, description="folder or object store URL of the lake's files; unset = in home")
-    checkpoints: str | None = Field(None, description="folder or URL of the landing checkpoints; unset = in home")
+    s3_endpoint: str | None = Field(None, description="URL of an object store that speaks S3; unset = AWS")
+    s3_region: str | None = Field(None, description="region of the object store; unset = as AWS's own variables say")
+    checkpoints: str | None = Field(
+        None, description="folder of the landing checkpoints, which may be lost at no cost; unset = in home"
+    )
     spark_master: str = Field("local[2]", description="Spark master, for example spark://host:7077")
     driver_memory: str = Field("1g", pattern=r"^[1-9]\d*[mg]$", description="heap of the Spark driver")
     shuffle_partitions: int = Field(2, ge=1, le=10_000, description="partitions of a Spark shuffle")
     trigger_seconds: int = Field(30, ge=1, le=3600, description="seconds between two landing batches")
     max_records_per_batch: int = Field(500_000, ge=1, description="most records that one landing batch reads")
+    audit_minutes: int = Field(60, ge=0, description="minutes between two audits of a running `land`; 0 = none")
     snapshots_kept: int = Field(20, ge=1, le=10_000, description="snapshots that maintenance keeps of a table")
 
     def under(self, home: Path) -> Self:
@@ -43,6 +49,11 @@ class LakeSettings(BaseModel):
                 "checkpoints": self.checkpoints or (lake / "checkpoints").absolute().as_uri(),
             }
         )
+
+    @property
+    def on_s3(self) -> bool:
+        """Whether the lake's files are in an object store that speaks S3."""
+        return (self.warehouse or "").startswith("s3://")
 
 
 class StoreSettings(BaseModel):

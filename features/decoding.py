@@ -70,6 +70,14 @@ def decoder(topics: Topics) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.
     return decode_batches
 
 
+def refusal(topics: Topics, topic: str, value: bytes) -> str | None:
+    """Return why landing would put a record of `topic` aside, None when it would become a row."""
+    outcomes = [_outcome(_Record(None, value, topic, 0, 0, 0), topics)]
+    for table in LANDED:
+        _rows(table, outcomes)
+    return outcomes[0].reason
+
+
 def _outcome(record: _Record, topics: Topics) -> _Outcome:
     if record.value is None:
         return _Outcome(TOMBSTONE)

@@ -7,8 +7,8 @@ from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import 
 from feast.types import Bytes, FeastType, Float64, Int64, String
 from pyspark.sql.types import DataType, DoubleType, LongType, StringType
 
-from features.lake import INTERACTIONS, ITEM_FEATURES, USER_FEATURES, Table, table_name
-from features.project import HISTORY, ITEM, ITEM_VIEW, USER, USER_VIEW, WRITTEN_AT, View
+from features.lake import INTERACTIONS, ITEM_FEATURES, ITEM_RECENT, USER_FEATURES, Table, table_name
+from features.project import HISTORY, ITEM, ITEM_VIEW, RECENT_VIEW, USER, USER_VIEW, WRITTEN_AT, View
 from streaming.namespace import Namespace
 
 _TYPES: dict[type[DataType], FeastType] = {LongType: Int64, DoubleType: Float64, StringType: String}
@@ -24,6 +24,7 @@ def definitions(namespace: Namespace, max_age_days: int) -> list[Entity | Featur
         item,
         _batch_view(namespace, USER_VIEW, USER_FEATURES, user, ttl),
         _batch_view(namespace, ITEM_VIEW, ITEM_FEATURES, item, ttl),
+        _batch_view(namespace, RECENT_VIEW, ITEM_RECENT, item, ttl),
         _history_view(namespace, user),
     ]
 

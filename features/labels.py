@@ -6,11 +6,8 @@ from datetime import datetime, timedelta
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.transforms import organic
-from streaming.events import PROBE_SURFACE, Kind
-
-POSITIVE_KINDS = tuple(kind.value for kind in (Kind.CLICK, Kind.LIKE, Kind.RATING, Kind.PURCHASE))
-"""What says that a user wanted an item; a view only proves that it was seen."""
+from features.transforms import POSITIVE_KINDS, organic
+from streaming.events import PROBE_SURFACE
 
 COLUMNS = (
     "group_id",

@@ -170,6 +170,17 @@ ITEM_FEATURES = Table(
         item_mean_value=_REAL,
     ),
 )
+ITEM_RECENT = Table(
+    "item_recent",
+    _columns(
+        item_id=_TEXT,
+        event_timestamp=_TIME,
+        item_interactions_1h=_LONG,
+        item_interactions_24h=_LONG,
+        item_positive_share_24h=_REAL,
+        item_trend=_REAL,
+    ),
+)
 EXAMPLES = Table(
     "examples",
     _columns(
@@ -193,11 +204,12 @@ EXAMPLES = Table(
 )
 
 LANDED = (ITEMS, USERS, IMPRESSIONS, INTERACTIONS, IDENTITIES)
-DERIVED = (USER_FEATURES, ITEM_FEATURES, EXAMPLES)
+DERIVED = (USER_FEATURES, ITEM_FEATURES, ITEM_RECENT, EXAMPLES)
 TABLES = (*LANDED, LANDINGS, ERASED_ROWS, *DERIVED)
 
 _PROPERTIES = {
     "format-version": "2",
+    "commit.retry.num-retries": "10",
     # Row-level deletes of an erasure must not fail because the lander appended meanwhile.
     "write.delete.isolation-level": "snapshot",
     "write.metadata.delete-after-commit.enabled": "true",
@@ -221,24 +233,57 @@ def landed_tables(topics: Topics) -> dict[str, Table]:
     }
 
 
+@dataclass(frozen=True)
+class Change:
+    """One step from the lake as it is to the lake of this release: the table, what happens to it, the statement."""
+
+    table: str
+    what: str
+    statement: str
+
+
 def ensure_tables(spark: SparkSession, namespace: Namespace) -> None:
     """Create the tables of the namespace that do not exist yet, and add the columns that older ones lack.
 
-    A column that is added is null in the rows from before.
+    A column that is added is null in the rows from before. Nothing is ever removed, so releases before and after work
+    on the same tables.
     """
-    spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG}.{namespace}")
-    existing = {row.tableName for row in spark.sql(f"SHOW TABLES IN {CATALOG}.{namespace}").collect()}
+    for change in missing_parts(spark, namespace):
+        spark.sql(change.statement)
+
+
+def missing_parts(spark: SparkSession, namespace: Namespace) -> list[Change]:
+    """Return what `ensure_tables` would do, in its order; nothing is changed."""
+    place = f"{CATALOG}.{namespace}"
+    changes = []
+    existing: set[str] = set()
+    if namespace in {row.namespace for row in spark.sql(f"SHOW NAMESPACES IN {CATALOG}").collect()}:
+        existing = {row.tableName for row in spark.sql(f"SHOW TABLES IN {place}").collect()}
+    else:
+        changes.append(Change(namespace, "create the namespace", f"CREATE NAMESPACE IF NOT EXISTS {place}"))
     for table in TABLES:
-        if table.name in existing:
-            _add_columns(spark, table_name(namespace, table), table.schema())
-        else:
-            spark.sql(_ddl(namespace, table))
+        name = table_name(namespace, table)
+        if table.name not in existing:
+            changes.append(Change(table.name, "create the table", _ddl(namespace, table)))
+        elif missing := _missing(spark.table(name).schema, table.schema()):
+            columns = ", ".join(missing)
+            changes.append(Change(table.name, f"add {columns}", f"ALTER TABLE {name} ADD COLUMNS ({columns})"))
+    return changes
 
 
-def _add_columns(spark: SparkSession, name: str, wanted: StructType) -> None:
-    missing = _missing(spark.table(name).schema, wanted)
-    if missing:
-        spark.sql(f"ALTER TABLE {name} ADD COLUMNS ({', '.join(missing)})")
+def changed_properties(spark: SparkSession, namespace: Namespace) -> list[Change]:
+    """Return what must be set for the tables that exist to have the properties of this release."""
+    changes = []
+    for table in TABLES:
+        name = table_name(namespace, table)
+        if not spark.catalog.tableExists(name):
+            continue
+        found = {row.key: row.value for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
+        differ = [f"'{key}'='{value}'" for key, value in _PROPERTIES.items() if found.get(key) != value]
+        if differ:
+            listed = ", ".join(differ)
+            changes.append(Change(table.name, f"set {listed}", f"ALTER TABLE {name} SET TBLPROPERTIES ({listed})"))
+    return changes
 
 
 def _missing(found: DataType, wanted: DataType, path: str = "") -> list[str]:

@@ -21,7 +21,9 @@ from features.lake import (
     table_name,
 )
 from features.ledgered import mark_of, owner_column
+from features.recent import KEPT, refresh
 from features.spark import CATALOG
+from features.transforms import LONGEST_SPAN
 from streaming.ids import SessionId, UserId
 from streaming.marks import Marker
 from streaming.namespace import Namespace
@@ -88,7 +90,8 @@ def erase_from_lake(spark: SparkSession, namespace: Namespace, subject: Subject,
 
     Doing it again changes nothing. Raises NotErased.
     """
-    done = []
+    as_of = datetime.fromtimestamp(now / 1000, UTC)
+    done, items = [], _recent_items(spark, namespace, subject, as_of)
     for table in OF_USERS:
         condition = _of(subject, table)
         rows = 0
@@ -99,7 +102,14 @@ def erase_from_lake(spark: SparkSession, namespace: Namespace, subject: Subject,
             rows = _delete_derived(spark, table_name(namespace, table), condition, subject.user_id)
         tags, files = _forget_past(spark, table_name(namespace, table), condition)
         done.append(TableErased(table.name, rows, tags, files))
+    refresh(spark, namespace, items, as_of)
     return done
+
+
+def _recent_items(spark: SparkSession, namespace: Namespace, subject: Subject, as_of: datetime) -> DataFrame:
+    """Return the items whose recent counts the subject is part of; read before the rows are gone."""
+    rows = spark.table(table_name(namespace, INTERACTIONS)).where(_of(subject, INTERACTIONS))
+    return rows.where(F.col("happened_at") >= F.lit(as_of - KEPT - LONGEST_SPAN)).select("item_id").localCheckpoint()
 
 
 def delete_derived(spark: SparkSession, namespace: Namespace, marks: Iterable[str], marker: Marker) -> None:

@@ -30,9 +30,9 @@ def find_impression(lake: LakeSettings, namespace: Namespace, request_id: Reques
 
 def _impression(row: Mapping[str, Any]) -> Impression:
     """Return the event of a row of `impressions`; what the row does not have is the event's default."""
-    fields = dict(_known(row))
-    fields |= {name: (fields[name] - _EPOCH) // timedelta(milliseconds=1) for name in _TIMES if name in fields}
-    fields["slate"] = [_known(item) for item in row["slate"]]
+    fields = dict(present(row))
+    fields |= {name: ms(fields[name]) for name in _TIMES if name in fields}
+    fields["slate"] = [present(item) for item in row["slate"]]
     if "user_features" in fields:
         features = msgspec.json.decode(fields["user_features"])
         fields["user_state"] = {"history": fields.get("user_history", []), "features": features}
@@ -44,5 +44,11 @@ def _impression(row: Mapping[str, Any]) -> Impression:
     return msgspec.convert(fields, Impression)
 
 
-def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+def ms(time: datetime) -> int:
+    """Return an aware time in ms UTC."""
+    return (time - _EPOCH) // timedelta(milliseconds=1)
+
+
+def present(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is not null of a row."""
     return {name: value for name, value in row.items() if value is not None}

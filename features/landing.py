@@ -23,6 +23,7 @@ from features.decoding import DECODED, decoder
 from features.kafka_source import kafka_options
 from features.lake import LANDINGS, ensure_tables, table_name
 from features.lease import landing_lease
+from features.recent import RecentItems
 from streaming.config import KafkaSettings
 from streaming.ledger import LedgerReader
 from streaming.topics import Topics
@@ -38,7 +39,7 @@ _KNOWN_RESTART = ("scala.collection.IterableOps.map", '"scala.Option.get()" is n
 
 @dataclass(frozen=True)
 class Lander:
-    """What landing works with. `clock` gives ms UTC."""
+    """What landing works with. `clock` gives ms UTC; `recent` keeps the items' recent counts where they are wanted."""
 
     spark: SparkSession
     kafka: KafkaSettings
@@ -46,6 +47,7 @@ class Lander:
     store: StoreSettings
     topics: Topics
     clock: Callable[[], int]
+    recent: RecentItems | None = None
 
 
 @dataclass
@@ -71,7 +73,7 @@ def land(
     run = LandingRun()
     ledger = LedgerReader(lander.kafka, lander.topics)
     with closing(ledger), landing_lease(lander.store, lander.topics.namespace) as lease:
-        target = Target(lander.topics, lander.kafka, ledger, lease)
+        target = Target(lander.topics, lander.kafka, ledger, lease, lander.recent)
         ensure_tables(lander.spark, lander.topics.namespace)
         while True:
             query = _start(lander, target, run, available_now=available_now, progress=progress)

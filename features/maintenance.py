@@ -5,6 +5,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from features.commits import retried
 from features.lake import TABLES, table_name
 from features.spark import CATALOG
 from streaming.namespace import Namespace
@@ -32,7 +33,7 @@ def _maintain(spark: SparkSession, table: str, snapshots_kept: int) -> dict[str,
     )
     orphans = spark.sql(
         f"CALL {CATALOG}.system.remove_orphan_files(table => '{table}', "
-        f"older_than => TIMESTAMP '{now - _ORPHAN_AGE:%Y-%m-%d %H:%M:%S}')"
+        f"older_than => TIMESTAMP '{now - _ORPHAN_AGE:%Y-%m-%d %H:%M:%S}', prefix_listing => true)"
     ).count()
     return {
         "table": table.rpartition(".")[2],
@@ -43,4 +44,4 @@ def _maintain(spark: SparkSession, table: str, snapshots_kept: int) -> dict[str,
 
 
 def _call(spark: SparkSession, procedure: str) -> dict[str, Any]:
-    return spark.sql(f"CALL {CATALOG}.system.{procedure}").first().asDict()  # type: ignore[union-attr]
+    return retried(lambda: spark.sql(f"CALL {CATALOG}.system.{procedure}").first().asDict())  # type: ignore[union-attr]

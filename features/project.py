@@ -26,6 +26,9 @@ ITEM_VIEW = View(
     "item_features",
     ("item_interactions_7d", "item_interactions_30d", "item_interactions_total", "item_mean_value"),
 )
+RECENT_VIEW = View(
+    "item_recent", ("item_interactions_1h", "item_interactions_24h", "item_positive_share_24h", "item_trend")
+)
 
 
 def feast_project(namespace: Namespace) -> str:

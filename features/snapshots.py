@@ -1,6 +1,6 @@
 """Reading the lake without a JVM: a table at a snapshot, as Arrow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.table import Table
+from sqlalchemy import make_url
 
 from features.config import LakeSettings, require
 from streaming.errors import FlywheelError
@@ -59,6 +60,11 @@ def read_table(
         ) from error
 
 
+def read_batches(lake: LakeSettings, namespace: Namespace, table: str) -> Iterator[pa.RecordBatch]:
+    """Yield a table's rows as of now in batches, so that memory bounds no table; raises SnapshotMissing."""
+    yield from _load(lake, namespace, table).scan().to_arrow_batch_reader()
+
+
 def current_snapshot_id(lake: LakeSettings, namespace: Namespace, table: str) -> int | None:
     """Return the id of the table's newest snapshot, None when nothing was written to it."""
     current = _load(lake, namespace, table).current_snapshot()
@@ -76,17 +82,32 @@ def pin_snapshot(lake: LakeSettings, namespace: Namespace, table: str, snapshot_
         snapshots.create_tag(snapshot_id, tag)
 
 
-def open_catalog(lake: LakeSettings) -> Catalog:
-    """Return the Iceberg catalogue that Spark writes to; raises SnapshotMissing before anything was landed."""
-    properties = {"warehouse": require(lake.warehouse, "lake.warehouse")}
+def open_catalog(lake: LakeSettings, *, create: bool = False) -> Catalog:
+    """Return the Iceberg catalogue that Spark writes to; raises SnapshotMissing before anything was landed.
+
+    With `create` an SQL catalogue that is not there is made.
+    """
+    properties = file_properties(lake)
     uri = require(lake.uri, "lake.uri")
     if lake.catalog == "rest":
         return load_catalog(_CATALOG, type="rest", uri=uri, **properties)
-    if lake.catalog == "sqlite" and not Path(uri).exists():
+    if lake.catalog == "sqlite" and create:
+        Path(uri).parent.mkdir(parents=True, exist_ok=True)
+    elif lake.catalog == "sqlite" and not Path(uri).exists():
         raise SnapshotMissing(f"there is no lake at {uri}: run `flywheel land` first")
     # Spark makes the catalogue's tables; making them here as well would race with it.
-    properties["init_catalog_tables"] = "false"
+    properties["init_catalog_tables"] = str(create).lower()
     return load_catalog(_CATALOG, type="sql", uri=_sqlalchemy_url(lake, uri), **properties)
+
+
+def file_properties(lake: LakeSettings) -> dict[str, str]:
+    """Return pyiceberg's properties of the lake's files; raises PlaceMissing when their place is not known."""
+    properties = {"warehouse": require(lake.warehouse, "lake.warehouse")}
+    if lake.on_s3 and lake.s3_endpoint is not None:
+        properties["s3.endpoint"] = lake.s3_endpoint
+    if lake.on_s3 and lake.s3_region is not None:
+        properties["s3.region"] = lake.s3_region
+    return properties
 
 
 def _load(lake: LakeSettings, namespace: Namespace, table: str) -> Table:
@@ -99,9 +120,9 @@ def _load(lake: LakeSettings, namespace: Namespace, table: str) -> Table:
 def _sqlalchemy_url(lake: LakeSettings, uri: str) -> str:
     if lake.catalog == "sqlite":
         return f"sqlite:///{uri}"
-    address = uri.removeprefix("jdbc:")
-    scheme, _, rest = address.partition("://")
-    if lake.catalog_user is None:
-        return address
-    password = f":{lake.catalog_password.get_secret_value()}" if lake.catalog_password is not None else ""
-    return f"{scheme}://{lake.catalog_user}{password}@{rest}"
+    url = make_url(uri.removeprefix("jdbc:")).set(drivername="postgresql+psycopg2")
+    if lake.catalog_user is not None:
+        url = url.set(username=lake.catalog_user)
+    if lake.catalog_password is not None:
+        url = url.set(password=lake.catalog_password.get_secret_value())
+    return url.render_as_string(hide_password=False)

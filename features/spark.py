@@ -9,7 +9,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from features.config import LakeSettings, require
-from streaming.embedded.jars import spark_jars
+from streaming.embedded.jars import postgresql_jars, s3_jars, spark_jars
 from streaming.embedded.java import java_home
 from streaming.namespace import Namespace
 
@@ -38,6 +38,8 @@ def catalog_options(lake: LakeSettings) -> dict[str, str]:
         # A cached table would hide what another process committed; every read here asks for the current snapshot.
         f"{prefix}.cache-enabled": "false",
     }
+    if lake.on_s3:
+        options |= {f"{prefix}.{name}": value for name, value in _s3_options(lake).items()}
     uri = require(lake.uri, "lake.uri")
     if lake.catalog == "rest":
         return options | {f"{prefix}.type": "rest", f"{prefix}.uri": uri}
@@ -53,8 +55,27 @@ def catalog_options(lake: LakeSettings) -> dict[str, str]:
     return options
 
 
+def _s3_options(lake: LakeSettings) -> dict[str, str]:
+    options = {"io-impl": "org.apache.iceberg.aws.s3.S3FileIO"}
+    if lake.s3_endpoint is not None:
+        options |= {"s3.endpoint": lake.s3_endpoint, "s3.path-style-access": "true"}
+    if lake.s3_region is not None:
+        options["client.region"] = lake.s3_region
+    return options
+
+
+def _jars(lake: LakeSettings, cache: Path) -> list[Path]:
+    """Return what these settings need, so that nobody fetches 70 MB of what is not used."""
+    jars = spark_jars(cache)
+    if lake.catalog == "jdbc":
+        jars += postgresql_jars(cache)
+    if lake.on_s3:
+        jars += s3_jars(cache)
+    return jars
+
+
 def _java_options(lake: LakeSettings, cache: Path) -> dict[str, str]:
-    jars = [str(jar) for jar in spark_jars(cache)]
+    jars = [str(jar) for jar in _jars(lake, cache)]
     # Room for classes and compiled code from the start: growing there cost a full collection each time.
     room = ["-XX:MetaspaceSize=256m", "-XX:ReservedCodeCacheSize=240m", "-XX:InitialCodeCacheSize=64m"]
     logging = f'"-Dlog4j2.configurationFile={Path(__file__).with_name("log4j2.properties")}"'

@@ -17,8 +17,8 @@ from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
 from features.config import StoreSettings, require, store_url
 from features.history import History, encode_history
-from features.lake import ITEM_FEATURES, USER_FEATURES, Table, table_name
-from features.project import HISTORY, ITEM, ITEM_VIEW, USER, USER_VIEW, WRITTEN_AT, View, feast_project
+from features.lake import ITEM_FEATURES, ITEM_RECENT, USER_FEATURES, Table, table_name
+from features.project import HISTORY, ITEM, ITEM_VIEW, RECENT_VIEW, USER, USER_VIEW, WRITTEN_AT, View, feast_project
 from streaming.ids import UserId
 from streaming.namespace import Namespace
 
@@ -44,7 +44,7 @@ class FeatureStore:
     def __init__(self, store: StoreSettings, namespace: Namespace) -> None:
         self._namespace = namespace
         self._settings = store
-        self._registry = _registry_file(require(store.registry, "store.registry"), namespace)
+        self._registry = registry_file(require(store.registry, "store.registry"), namespace)
         self._feast = self._connect(skip_dedup=False)
 
     @_without_warnings()
@@ -60,6 +60,7 @@ class FeatureStore:
             HISTORY.name,
             USER_VIEW.name,
             ITEM_VIEW.name,
+            RECENT_VIEW.name,
         }
 
     @_without_warnings()
@@ -98,8 +99,28 @@ class FeatureStore:
         since late events change the row of a day that was written before.
         """
         writer = self._connect(skip_dedup=True)
-        views = ((USER_VIEW, USER_FEATURES, USER), (ITEM_VIEW, ITEM_FEATURES, ITEM))
-        return {view.name: self._materialise(spark, writer, view, table, key, as_of) for view, table, key in views}
+        views = ((USER_VIEW, USER_FEATURES, USER), (ITEM_VIEW, ITEM_FEATURES, ITEM), (RECENT_VIEW, ITEM_RECENT, ITEM))
+        return {
+            view.name: _write(writer, view, key, self._table(spark, table).where(F.col(_STAMP) <= F.lit(as_of)))
+            for view, table, key in views
+        }
+
+    @_without_warnings()
+    def push_recent(self, spark: SparkSession, since: datetime | None, as_of: datetime, items: DataFrame) -> int:
+        """Write the recent counts at `as_of` of the given items (item_id), and of all that changed after `since`.
+
+        None = whenever they changed; an item without a row has none. They replace what is stored, since late events
+        change what was pushed before.
+        """
+        named = F.broadcast(items.select(ITEM).distinct())
+        rows = self._table(spark, ITEM_RECENT).where(F.col(_STAMP) <= F.lit(as_of))
+        none = {RECENT_VIEW.features[0]: 0, RECENT_VIEW.features[1]: 0, RECENT_VIEW.features[3]: 1.0}
+        absent = named.join(rows, ITEM, "left_anti").select(
+            ITEM, F.lit(as_of).alias(_STAMP), *(F.lit(none.get(name)).alias(name) for name in RECENT_VIEW.features)
+        )
+        if since is not None:
+            rows = rows.where(F.col(_STAMP) > F.lit(since)).union(rows.join(named, ITEM, "left_semi"))
+        return _write(self._connect(skip_dedup=True), RECENT_VIEW, ITEM, rows.unionByName(absent))
 
     @_without_warnings()
     def write_histories(self, histories: Mapping[UserId, tuple[History, int]]) -> None:
@@ -115,20 +136,8 @@ class FeatureStore:
         )
         self._feast.write_to_online_store(HISTORY.name, rows)
 
-    def _materialise(
-        self, spark: SparkSession, writer: Any, view: View, table: Table, key: str, as_of: datetime
-    ) -> int:
-        newest = (
-            spark.table(table_name(self._namespace, table))
-            .where(F.col(_STAMP) <= F.lit(as_of))
-            .groupBy(key)
-            .agg(F.max_by(F.struct(_STAMP, *view.features), F.col(_STAMP)).alias("row"))
-            .select(key, "row.*")
-            .toArrow()
-        )
-        if newest.num_rows:
-            writer.write_to_online_store(view.name, newest.to_pandas())
-        return int(newest.num_rows)
+    def _table(self, spark: SparkSession, table: Table) -> DataFrame:
+        return spark.table(table_name(self._namespace, table))
 
     def _connect(self, *, skip_dedup: bool) -> Any:
         feast, config = load_feast()
@@ -146,6 +155,19 @@ class FeatureStore:
                 entity_key_serialization_version=3,
             )
         )
+
+
+def _write(writer: Any, view: View, key: str, rows: DataFrame) -> int:
+    """Write each entity's newest row; returns how many there were."""
+    newest = (
+        rows.groupBy(key)
+        .agg(F.max_by(F.struct(_STAMP, *view.features), F.col(_STAMP)).alias("row"))
+        .select(key, "row.*")
+        .toArrow()
+    )
+    if newest.num_rows:
+        writer.write_to_online_store(view.name, newest.to_pandas())
+    return int(newest.num_rows)
 
 
 def load_feast() -> tuple[Any, Any]:
@@ -168,7 +190,8 @@ def _without_torch() -> Iterator[None]:
             del sys.modules["torch"]
 
 
-def _registry_file(folder: str, namespace: Namespace) -> str:
+def registry_file(folder: str, namespace: Namespace) -> str:
+    """Return where the registry of a namespace is; a local folder for it is made."""
     if "://" not in folder:
         (Path(folder) / namespace).mkdir(parents=True, exist_ok=True)
     return f"{folder}/{namespace}/registry.db"

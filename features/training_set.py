@@ -6,12 +6,14 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
+from features.commits import retried
 from features.labels import ExampleSpec, impression_examples, numbered_log, organic_examples
 from features.lake import (
     EXAMPLES,
     IMPRESSIONS,
     INTERACTIONS,
     ITEM_FEATURES,
+    ITEM_RECENT,
     ITEMS,
     USER_FEATURES,
     USERS,
@@ -20,6 +22,7 @@ from features.lake import (
 )
 from features.logged import logged_feature
 from features.project import USER_VIEW
+from features.recent import recent_rows
 from features.store import FeatureStore
 from features.transforms import item_features, user_features
 from streaming.namespace import Namespace
@@ -34,7 +37,9 @@ class Written:
 
 
 def build_features(spark: SparkSession, namespace: Namespace, as_of: datetime) -> dict[str, Written]:
-    """Recompute the user and item features of every UTC day that ended by `as_of`; returns what was written by table.
+    """Recompute the user and item features of every UTC day that ended by `as_of`, and the items' recent counts.
+
+    Returns what was written by table.
 
     Each table is replaced as a whole in one commit, so running again gives the same and readers see no half.
     """
@@ -42,9 +47,11 @@ def build_features(spark: SparkSession, namespace: Namespace, as_of: datetime) -
     closed = F.col("event_timestamp") <= F.lit(as_of)
     users = user_features(interactions, _table(spark, namespace, USERS)).where(closed)
     items = item_features(interactions, _table(spark, namespace, ITEMS)).where(closed)
+    recent = recent_rows(interactions, as_of)
     return {
         USER_FEATURES.name: _replace(spark, namespace, USER_FEATURES, users),
         ITEM_FEATURES.name: _replace(spark, namespace, ITEM_FEATURES, items),
+        ITEM_RECENT.name: _replace(spark, namespace, ITEM_RECENT, recent),
     }
 
 
@@ -82,7 +89,7 @@ def _table(spark: SparkSession, namespace: Namespace, table: Table) -> DataFrame
 
 def _replace(spark: SparkSession, namespace: Namespace, table: Table, rows: DataFrame) -> Written:
     name = table_name(namespace, table)
-    rows.select(*table.columns.names).writeTo(name).overwrite(F.lit(True))
+    retried(lambda: rows.select(*table.columns.names).writeTo(name).overwrite(F.lit(True)))
     newest = spark.table(f"{name}.snapshots").orderBy(F.desc("committed_at")).first()
     if newest is None:
         raise RuntimeError(f"table {name} has no snapshot after a write")

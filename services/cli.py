@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from services.commands import erasure, lake, model, operate, serve, tuning
+from services.commands import backup, dlq, erasure, files, lake, model, operate, rebuild, serve, tuning
 from streaming.errors import FlywheelError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ _INTERRUPTED = 130
 # They warn of what they mend by themselves: a busy machine, a partition whose leader was elected just now.
 _TALKATIVE = ("torchrec", "kafka.net.selector", "kafka.producer.sender")
 
-for module in (operate, serve, lake, erasure, model, tuning):
+for module in (operate, serve, files, lake, rebuild, backup, dlq, erasure, model, tuning):
     module.register(app)
 
 

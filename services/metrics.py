@@ -82,7 +82,7 @@ class CollectorMetrics:
         self.spool = SpoolMetrics(registry, "events")
         self._events = Counter(
             "flywheel_events",
-            "Parts of request bodies by kind and what became of them: accepted, spooled, rejected or not_durable.",
+            "Parts of bodies by kind and what became of them: accepted, spooled, duplicate, rejected or not_durable.",
             ("kind", "status"),
             registry=registry,
         )

@@ -23,6 +23,9 @@ class ServingSettings(BaseModel):
     )
     recommender_workers: int = Field(1, ge=1, le=256, description="recommender processes; evaluation needs exactly 1")
     api_keys_file: Path | None = Field(None, description="file of hashed API keys; unset = no keys, loopback only")
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/*\s]+$")], ...] = Field(
+        (), description='origins whose web pages may send events, as JSON such as ["https://shop.example"]'
+    )
 
     max_body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; larger ones get 413")
     max_in_flight: int = Field(256, ge=1, description="requests a process works on at once; more get 429")
@@ -67,6 +70,9 @@ class ServingSettings(BaseModel):
     )
     impression_spool_mb: int = Field(
         256, ge=0, description="most MB of impressions a recommender process keeps on disk then; 0 = none: lost"
+    )
+    recent_events: int = Field(
+        100_000, ge=0, description="event ids a collector process remembers, to call what comes again a duplicate"
     )
     event_max_age_hours: int = Field(24 * 7, ge=1, description="oldest happened_at that the collector accepts")
     event_max_ahead_seconds: int = Field(300, ge=0, description="how far ahead of our clock happened_at may be")

@@ -19,6 +19,8 @@ class _Head(msgspec.Struct):
 
 
 _KNOWN_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in Event.__args__)
+# The last is what msgspec says of values that are nested too deeply.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
 _head_decoder = msgspec.json.Decoder(_Head)
@@ -36,7 +38,7 @@ def decode(data: bytes) -> Event:
     """
     try:
         event: Event = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         _refuse_the_future(data)
         raise Undecodable(str(error)) from error
     if event.schema_version > SCHEMA_VERSION:
@@ -60,7 +62,7 @@ def broken_rule(event: Event) -> str | None:
 def _refuse_the_future(data: bytes) -> None:
     try:
         head = _head_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return
     if head.type not in _KNOWN_TYPES:
         raise FromTheFuture(f"type {head.type!r} is not known")

@@ -13,10 +13,13 @@ from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
 from streaming.codec import FromTheFuture, Undecodable, decode
 from streaming.config import KafkaSettings, client_options
-from streaming.errors import BrokerUnavailable
+from streaming.connection import unconnected
 from streaming.events import Event
 
 _log = logging.getLogger(__name__)
+
+_RETRY_S = 0.5
+_COMMIT_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def consume(
         consumer.subscribe(topics=list(spec.topics), listener=_LogRebalance())
         committed: dict[tuple[str, int], int] = {}
         while not stop.is_set():
-            received = decoded(consumer.poll(timeout_ms=spec.poll_ms, max_records=spec.max_records), counts)
+            received = decoded(_poll(consumer, spec, stop), counts)
             if received:
                 handle(received)
             if counts.positions != committed and _commit(consumer):
@@ -124,7 +127,7 @@ def tail(
         while not stop.is_set():
             if not caught_up.is_set() and all(consumer.position(p) >= ends[p] for p in partitions):
                 caught_up.set()
-            received = decoded(consumer.poll(timeout_ms=spec.poll_ms, max_records=spec.max_records), counts)
+            received = decoded(_poll(consumer, spec, stop), counts)
             if received:
                 handle(received)
                 counts.handled += len(received)
@@ -149,7 +152,7 @@ def connect(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
             allow_auto_create_topics=False,
         )
     except KafkaError as error:
-        raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
+        raise unconnected(kafka, error) from error
 
 
 def decoded(polled: dict[TopicPartition, list[object]], counts: ConsumerCounts) -> list[Received]:
@@ -171,13 +174,35 @@ def _decode_all(records: list[object], counts: ConsumerCounts) -> Iterator[Recei
         yield Received(event, key, topic, partition, offset, appended_at)
 
 
-def _commit(consumer: KafkaConsumer) -> bool:
-    """Whether the group took the offsets; while it divides its partitions anew it does not."""
+def _poll(consumer: KafkaConsumer, spec: ConsumerSpec, stop: threading.Event) -> dict[TopicPartition, list[object]]:
+    """Return what came; nothing, after a moment, while the broker is away."""
     try:
-        consumer.commit()
-    except (CommitFailedError, RebalanceInProgressError):
-        # Whoever owns the partitions in the end reads the same records again, which handlers must bear.
-        _log.info("offsets are not committed yet, the group is dividing its partitions")
+        polled: dict[TopicPartition, list[object]] = consumer.poll(
+            timeout_ms=spec.poll_ms, max_records=spec.max_records
+        )
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        _log.warning("no records came, trying again: %s", error)
+        stop.wait(_RETRY_S)
+        return {}
+    return polled
+
+
+def _commit(consumer: KafkaConsumer) -> bool:
+    """Whether the group took the offsets; while it divides its partitions anew, or the broker is away, it does not.
+
+    Whoever owns the partitions in the end may read the same records again, which handlers must bear.
+    """
+    try:
+        consumer.commit(timeout_ms=_COMMIT_MS)
+    except CommitFailedError:
+        _log.info("offsets are not committed, the group is dividing its partitions")
+        return False
+    except KafkaError as error:
+        if not error.retriable and not isinstance(error, RebalanceInProgressError):
+            raise
+        _log.info("offsets are not committed yet: %s", error)
         return False
     return True
 

@@ -12,3 +12,7 @@ class FlywheelError(Exception):
 
 class BrokerUnavailable(FlywheelError):
     """No broker answered."""
+
+
+class BrokerRefused(BrokerUnavailable):
+    """A broker answered and does not let this client in."""

@@ -8,7 +8,8 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from streaming.config import KafkaSettings, client_options
-from streaming.errors import BrokerUnavailable, FlywheelError
+from streaming.connection import unconnected
+from streaming.errors import FlywheelError
 from streaming.events import Event
 from streaming.records import Record, records_of
 from streaming.topics import Topics
@@ -32,7 +33,11 @@ class _Producer(KafkaProducer):
 
 
 class EventProducer:
-    """Sends events to their topics under their keys. Safe to share between threads."""
+    """Sends events to their topics under their keys. Safe to share between threads.
+
+    kafka-python bounds no memory of its own: `publish` has 20,000 events under way at most, and whoever uses `send`
+    bounds what it has not seen acknowledged, as the services do by the requests that they take at once.
+    """
 
     def __init__(
         self, kafka: KafkaSettings, topics: Topics, *, delivery_timeout_ms: int = 30_000, linger_ms: int = 5
@@ -49,6 +54,7 @@ class EventProducer:
                 **client_options(kafka),
                 acks="all",
                 enable_idempotence=True,
+                max_in_flight_requests_per_connection=5,  # the most that keeps an idempotent producer's order
                 compression_type="lz4",
                 linger_ms=linger_ms,
                 batch_size=65_536,
@@ -60,7 +66,7 @@ class EventProducer:
                 allow_auto_create_topics=False,
             )
         except KafkaError as error:
-            raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
+            raise unconnected(kafka, error) from error
 
     def send(self, event: Event) -> Any:
         """Queue one event and return kafka-python's future of its topic, partition and offset.
@@ -71,10 +77,13 @@ class EventProducer:
         future, *_ = [self.send_record(record) for record in records_of(self._topics, event)]
         return future
 
-    def send_record(self, record: Record) -> Any:
-        """Queue one record and return kafka-python's future; raises NotDurable when the topic cannot be reached."""
+    def send_record(self, record: Record, partition: int | None = None) -> Any:
+        """Queue one record and return kafka-python's future; raises NotDurable when the topic cannot be reached.
+
+        It goes to `partition`, or to its key's.
+        """
         try:
-            return self._producer.send(record.topic, record.value, record.key, [*record.headers])
+            return self._producer.send(record.topic, record.value, record.key, [*record.headers], partition)
         except KafkaError as error:
             raise NotDurable(f"the event could not be queued for topic {record.topic!r}: {error}") from error
 
@@ -92,6 +101,14 @@ class EventProducer:
                 self._settle(waiting, _IN_FLIGHT // 2, acknowledged, progress)
         self._settle(waiting, len(waiting), acknowledged, progress)
         return dict(acknowledged)
+
+    def deliver(self, records: Iterable[tuple[Record, int | None]]) -> None:
+        """Send records, each to its partition or its key's, and wait until every one is acknowledged; a few at a time.
+
+        Raises NotDurable at the first one that is not.
+        """
+        waiting = deque(self.send_record(record, partition) for record, partition in records)
+        self._settle(waiting, len(waiting), Counter(), None)
 
     def flush(self) -> None:
         """Wait until everything queued is acknowledged or has failed."""

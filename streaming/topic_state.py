@@ -8,7 +8,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError
 
 from streaming.config import KafkaSettings, client_options
-from streaming.errors import BrokerUnavailable
+from streaming.connection import unconnected
 
 _DELETE_RETENTION = "delete.retention.ms"
 
@@ -32,7 +32,7 @@ def topic_states(kafka: KafkaSettings, topics: list[str]) -> dict[str, TopicStat
     try:
         admin = KafkaAdminClient(**client_options(kafka))
     except KafkaError as error:
-        raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
+        raise unconnected(kafka, error) from error
     consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
     try:
         ids = {described["name"]: described.get("topic_id") for described in admin.describe_topics(topics)}

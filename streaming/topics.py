@@ -7,7 +7,8 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from streaming.config import KafkaSettings, client_options
-from streaming.errors import BrokerUnavailable, FlywheelError
+from streaming.connection import unconnected
+from streaming.errors import FlywheelError
 from streaming.events import (
     ErasureCompleted,
     ErasureEntered,
@@ -140,9 +141,9 @@ def ensure_topics(kafka: KafkaSettings, topics: Topics) -> list[str]:
     """
     wanted = _definitions(kafka, topics)
     try:
-        admin = KafkaAdminClient(**client_options(kafka))
+        admin = KafkaAdminClient(**client_options(kafka), bootstrap_timeout_ms=10_000)
     except KafkaError as error:
-        raise BrokerUnavailable(f"no broker answers at {kafka.bootstrap_servers}: {error}") from error
+        raise unconnected(kafka, error) from error
     try:
         existing = set(admin.list_topics()) & set(wanted)
         _refuse_mismatch(admin, wanted, existing)

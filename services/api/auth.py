@@ -20,12 +20,18 @@ _PREFIX = "fw_"
 
 
 class Scope(StrEnum):
-    """What a key allows; `admin` allows everything."""
+    """What a key allows; `admin` allows everything, `write` what `write-public` does: events, from web pages too."""
 
     RECOMMEND = "recommend"
     WRITE = "write"
+    WRITE_PUBLIC = "write-public"
     READ_USER = "read-user"
     ADMIN = "admin"
+
+
+_ENOUGH = {scope: {scope, Scope.ADMIN} for scope in Scope} | {
+    Scope.WRITE_PUBLIC: {Scope.WRITE_PUBLIC, Scope.WRITE, Scope.ADMIN}
+}
 
 
 class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +44,7 @@ class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def allows(self, scope: Scope) -> bool:
         """Whether the key may call routes of `scope`."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        return not _ENOUGH[scope].isdisjoint(self.scopes)
 
 
 class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

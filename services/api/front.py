@@ -6,6 +6,7 @@ key check, traces, metrics labelled by route, access log, and problems for every
 """
 
 import asyncio
+import functools
 import re
 import sys
 import time
@@ -17,9 +18,10 @@ import msgspec
 
 from services.api.access_log import AccessLog, Answered
 from services.api.auth import Gate
+from services.api.cross_origin import CrossOrigin
 from services.api.openapi import document
 from services.api.problems import MEDIA_TYPE, Problem, ProblemError, problem
-from services.api.routes import Call, Reply, Route, Router
+from services.api.routes import JSON, Call, Reply, Route, Router
 from services.metrics import HttpMetrics, known_method
 from services.settings_serving import ServingSettings
 from services.tracing import Tracing, trace_id
@@ -97,6 +99,8 @@ class Front:
         self._router = Router(routes)
         self._log = AccessLog(application.serving.access_log, sys.stderr)
         self._tracing = Tracing.of(application.title, application.serving)
+        answer = functools.partial(self._answer, application)
+        self._cross_origin = CrossOrigin(answer, routes, application.serving.cors_origins)
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,6 +109,9 @@ class Front:
         if scope["type"] != "http" or application is None or _is_open(scope["path"]):
             await self._behind(scope, receive, send)
             return
+        await self._cross_origin(scope, receive, send)
+
+    async def _answer(self, application: Application, scope: Scope, receive: Receive, send: Send) -> None:
         request = _Request(scope, receive, time.perf_counter())
         try:
             if scope["path"] == _METRICS:
@@ -203,10 +210,12 @@ def _decode(route: Route, scope: Scope, data: bytes) -> Any:
     if route.decode is None:
         return None
     media_type = (_header(scope, b"content-type") or "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        # A web page can post text to loopback without asking, but not JSON.
-        raise ProblemError(problem(415, "unsupported-media-type", "Send the body as `Content-Type: application/json`."))
-    return route.decode(data)
+    decode = route.decoders.get(media_type)
+    if decode is None:
+        # A web page can post text to loopback without asking, but neither of these.
+        taken = " or ".join(f"`Content-Type: {known}`" for known in route.decoders)
+        raise ProblemError(problem(415, "unsupported-media-type", f"Send the body as {taken}."))
+    return decode(data)
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes:
@@ -229,7 +238,7 @@ async def _read_body(receive: Receive, limit: int) -> bytes:
 
 async def _send(send: Send, reply: Reply) -> None:
     body = b"" if reply.body is None else msgspec.json.encode(reply.body)
-    media_type = MEDIA_TYPE if isinstance(reply.body, Problem) else "application/json"
+    media_type = MEDIA_TYPE if isinstance(reply.body, Problem) else JSON
     headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
     headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

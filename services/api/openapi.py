@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from services.api.problems import MEDIA_TYPE, Problem
-from services.api.routes import Route
-from services.api.schemas import Document
+from services.api.routes import JSON, NDJSON, Route
+from services.api.schemas import MAX_BATCH, Document
 
 _VERSION = "1"
 _REF = "#/components/schemas/{name}"
@@ -40,8 +40,7 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
         "summary": route.summary,
         "operationId": f"{route.method.lower()}{route.path.replace('/', '_').replace('{', '').replace('}', '')}",
         "responses": {
-            str(status): _content(status, "application/json", schema_of.get(kind))
-            for status, kind in route.answers.items()
+            str(status): _content(status, JSON, schema_of.get(kind)) for status, kind in route.answers.items()
         },
     }
     for status in _problem_statuses(route):
@@ -53,7 +52,12 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
         ]
     if route.bodies:
         schema = {"anyOf": [schema_of[kind] for kind in route.bodies]}
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        content: dict[str, Any] = {JSON: {"schema": schema}}
+        if route.decode_lines is not None:
+            # A line is an item of the array, as OpenAPI 3.2 describes sequential media types.
+            line = schema_of[route.bodies[0]]
+            content[NDJSON] = {"schema": {"type": "array", "items": line, "minItems": 1, "maxItems": MAX_BATCH}}
+        operation["requestBody"] = {"required": True, "content": content}
     if route.scope is not None:
         operation["security"] = [{}, {"key": []}]
         operation["description"] = f"With keys on, needs the scope {route.scope.value!r}."

@@ -12,6 +12,10 @@ from services.api.problems import FieldError, ProblemError, field_error, invalid
 
 T = TypeVar("T")
 
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+"""Bodies of one JSON value a line (https://github.com/ndjson/ndjson-spec)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -37,10 +41,11 @@ Handler = Callable[[Call], Awaitable[Reply]]
 
 @dataclass(frozen=True)
 class Route:
-    """One route of the API.
+    """One route of the API. Pages of other origins may call those of the scope `write-public`.
 
     `bodies` are the types that a body may have, none for no body; `answers` the types by status. `decode` turns the
-    bytes into what the handler gets. `problems` are statuses of the route's own, beside those that every route may
+    bytes into what the handler gets, `decode_lines` those of NDJSON, whose lines are of the first type of `bodies`.
+    `problems` are statuses of the route's own, beside those that every route may
     answer with. A route without scope needs no key.
     """
 
@@ -52,8 +57,15 @@ class Route:
     scope: Scope | None = None
     bodies: tuple[Any, ...] = ()
     decode: Callable[[bytes], Any] | None = None
+    decode_lines: Callable[[bytes], Any] | None = None
     problems: tuple[int, ...] = ()
     has_deadline: bool = True
+
+    @property
+    def decoders(self) -> Mapping[str, Callable[[bytes], Any]]:
+        """What decodes a body, by its media type."""
+        by_type = {JSON: self.decode, NDJSON: self.decode_lines}
+        return {media_type: decode for media_type, decode in by_type.items() if decode is not None}
 
     @property
     def parameters(self) -> list[str]:
@@ -71,7 +83,7 @@ def decode_json(data: bytes, kind: Any) -> Any:
         raise malformed(str(error)) from error
 
 
-def decode_part(data: msgspec.Raw, kind: type[T], prefix: str) -> T | FieldError:
+def decode_part(data: bytes | msgspec.Raw, kind: type[T], prefix: str) -> T | FieldError:
     """Decode one part of a batch strictly, or return what is wrong with it, below `prefix` (such as `events[3]`)."""
     try:
         return msgspec.json.decode(data, type=kind)

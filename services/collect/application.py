@@ -16,6 +16,7 @@ from services.collect import bodies
 from services.collect.bodies import Accepted, Result, Status
 from services.collect.durable import BrokerCheck, DurableSender
 from services.collect.intake import Clerk, Shape, shapes
+from services.collect.recent import Key, RecentIds, key_of
 from services.metrics import CollectorMetrics, HttpMetrics
 from services.settings_serving import ServingSettings
 from streaming.events import Event
@@ -28,7 +29,7 @@ _ANSWERS = {200: Accepted, 207: Accepted}
 _STATUS: Mapping[Outcome, Status] = MappingProxyType(
     {Outcome.SENT: "accepted", Outcome.SPOOLED: "spooled", Outcome.NEITHER: "not_durable"}
 )
-_DURABLE = ("accepted", "spooled")
+_DURABLE = ("accepted", "spooled", "duplicate")
 
 
 class Collector:
@@ -52,12 +53,13 @@ class Collector:
         self.http_metrics, self._metrics = metrics
         self._clerk = clerk
         self._sender, self._check = kafka
+        self._recent = RecentIds(serving.recent_events)
 
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
         shape = shapes(self._clerk)
         return [
-            self._intake("/v1/events", "Collect interactions.", shape["events"], bodies.EventBatch),
+            self._intake("/v1/events", "Collect interactions.", shape["events"], bodies.EventBatch, Scope.WRITE_PUBLIC),
             self._intake("/v1/items", "Add or change items.", shape["items"], bodies.ItemBatch),
             self._intake("/v1/users", "Add or change users.", shape["users"], bodies.UserBatch),
             self._intake("/v1/identities", "Join sessions to users.", shape["identities"], bodies.IdentityBatch),
@@ -94,16 +96,17 @@ class Collector:
         self._metrics.connected(self._sender.direct)
         self._metrics.spool.filled(self._sender.fill, self._clerk.now())
 
-    def _intake(self, path: str, summary: str, shape: Shape, batch: Any) -> Route:
+    def _intake(self, path: str, summary: str, shape: Shape, batch: Any, scope: Scope = Scope.WRITE) -> Route:
         return Route(
             "POST",
             path,
             summary,
             functools.partial(self._accept, shape.plural),
             _ANSWERS,
-            Scope.WRITE,
+            scope,
             bodies=(shape.one, batch),
             decode=shape.parts,
+            decode_lines=shape.lines,
         )
 
     async def _accept(self, kind: str, call: Call) -> Reply:
@@ -127,20 +130,35 @@ class Collector:
     async def _send(self, kind: str, parts: Sequence[Event | FieldError]) -> list[Result]:
         """Send the events among `parts`; raises a 503 problem with the results when one is not durable."""
         events = [part for part in parts if not isinstance(part, FieldError)]
-        started = time.perf_counter()
-        outcomes = await self._sender.send(events)
-        self._metrics.acknowledged(time.perf_counter() - started)
-        for outcome, count in Counter(outcomes).items():
-            self._metrics.settled(kind, _STATUS[outcome], count)
-        outcome_of = iter(outcomes)
-        results = [_rejected(part) if isinstance(part, FieldError) else _sent(part, next(outcome_of)) for part in parts]
-        kept = len(events) - outcomes.count(Outcome.NEITHER)
+        statuses = await self._statuses(events)
+        for status, count in Counter(statuses).items():
+            self._metrics.settled(kind, status, count)
+        status_of = iter(statuses)
+        results = [_rejected(part) if isinstance(part, FieldError) else _sent(part, next(status_of)) for part in parts]
+        kept = sum(status in _DURABLE for status in statuses)
         if kept == 0 and events:
             raise unavailable("Kafka does not answer; nothing was accepted.", _RETRY_AFTER_S, results)
         if kept < len(events):
             detail = f"{kept} of {len(events)} events are in Kafka or in the spool; send the others again."
             raise unavailable(detail, _RETRY_AFTER_S, results)
         return results
+
+    async def _statuses(self, events: Sequence[Event]) -> list[Status]:
+        """Send the events that are not durable yet, each once; returns what became of each."""
+        fresh: dict[Key, Event] = {}
+        for event in events:
+            if not self._recent.knows(event):
+                fresh.setdefault(key_of(event), event)
+        started = time.perf_counter()
+        status_of = dict(zip(fresh, map(_STATUS.__getitem__, await self._sender.send([*fresh.values()])), strict=True))
+        self._metrics.acknowledged(time.perf_counter() - started)
+        self._recent.add(event for key, event in fresh.items() if status_of[key] in _DURABLE)
+        statuses: list[Status] = []
+        for event in events:
+            status = status_of.get(key_of(event), "duplicate")
+            again = status in _DURABLE and fresh.get(key_of(event)) is not event
+            statuses.append("duplicate" if again else status)
+        return statuses
 
     async def _ready(self, _: Call) -> Reply:
         checks = {
@@ -162,5 +180,5 @@ def _rejected(error: FieldError) -> Result:
     return Result(status="rejected", errors=[error])
 
 
-def _sent(event: Event, outcome: Outcome) -> Result:
-    return Result(status=_STATUS[outcome], event_id=event.event_id)
+def _sent(event: Event, status: Status) -> Result:
+    return Result(status=status, event_id=event.event_id)

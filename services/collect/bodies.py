@@ -8,14 +8,14 @@ from services.api.problems import FieldError
 from services.api.schemas import MAX_BATCH, Answer, Body
 from streaming.events import Attributes, Categories, Id, Kind, LongText, Millis, ShortText
 
-Status = Literal["accepted", "spooled", "rejected", "not_durable"]
+Status = Literal["accepted", "spooled", "duplicate", "rejected", "not_durable"]
 Position = Annotated[int, Meta(ge=0, le=10_000)]
 
 
 class EventBody(Body, frozen=True):
-    """An interaction. Without `event_id` one is made; sending the same id again counts once.
+    """An interaction. Without `event_id` one is made; sending the same id again counts once, on one UTC day.
 
-    At least one of user_id and session_id is needed; a rating needs its value.
+    At least one of user_id and session_id is needed; a rating needs its value. Without `happened_at` it happened now.
     """
 
     item_id: Id
@@ -41,6 +41,7 @@ class ItemBody(Body, frozen=True):
     available_from: Millis | None = None
     available_until: Millis | None = None
     hidden: bool = False
+    event_id: Id | None = None
 
 
 class UserBody(Body, frozen=True):
@@ -48,6 +49,7 @@ class UserBody(Body, frozen=True):
 
     user_id: Id
     attributes: Attributes = field(default_factory=dict)
+    event_id: Id | None = None
 
 
 class IdentityBody(Body, frozen=True):
@@ -55,6 +57,7 @@ class IdentityBody(Body, frozen=True):
 
     session_id: Id
     user_id: Id
+    event_id: Id | None = None
 
 
 class EventBatch(Body, frozen=True):
@@ -85,7 +88,8 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one part of a batch.
 
     `accepted`: acknowledged by all in-sync replicas of Kafka. `spooled`: on our disk, and in Kafka once it
-    answers.
+    answers. `duplicate`: this process accepted or spooled the id before, so it is not sent again. `not_durable`: lost
+    unless it is sent again.
     """
 
     status: Status
@@ -94,7 +98,7 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Accepted(Answer, frozen=True):
-    """The results in the order of what was sent, and how many parts are durable, in Kafka or spooled."""
+    """The results in the order of what was sent, and how many parts are durable, in Kafka or spooled, now or before."""
 
     accepted: int
     results: list[Result]

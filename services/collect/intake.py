@@ -69,7 +69,7 @@ class Clerk:
         if starts is not None and ends is not None and ends <= starts:
             return FieldError("available_until", "is not after available_from")
         return ItemUpserted(
-            **self._envelope(),
+            **self._envelope(body.event_id),
             item_id=body.item_id,
             title=body.title,
             categories=body.categories,
@@ -82,30 +82,30 @@ class Clerk:
 
     def removal(self, item_id: str) -> ItemRemoved:
         """Return the event that takes an item out of the catalogue."""
-        return ItemRemoved(**self._envelope(), item_id=item_id)
+        return ItemRemoved(**self._envelope(None), item_id=item_id)
 
     def erasure(self, user_id: str) -> tuple[UserErased, ErasureEntered]:
         """Return the events that have a user erased: the request, which is compacted away, and the ledger's entry."""
-        return UserErased(**self._envelope(), user_id=user_id), ErasureEntered(
-            **self._envelope(), mark=self.marker.mark(user_id)
+        return UserErased(**self._envelope(None), user_id=user_id), ErasureEntered(
+            **self._envelope(None), mark=self.marker.mark(user_id)
         )
 
     def user(self, body: bodies.UserBody) -> UserUpserted:
         """Return the event."""
-        return UserUpserted(**self._envelope(), user_id=body.user_id, attributes=body.attributes)
+        return UserUpserted(**self._envelope(body.event_id), user_id=body.user_id, attributes=body.attributes)
 
     def identity(self, body: bodies.IdentityBody) -> IdentityLinked:
         """Return the event."""
-        return IdentityLinked(**self._envelope(), session_id=body.session_id, user_id=body.user_id)
+        return IdentityLinked(**self._envelope(body.event_id), session_id=body.session_id, user_id=body.user_id)
 
-    def _envelope(self) -> dict[str, Any]:
+    def _envelope(self, event_id: str | None) -> dict[str, Any]:
         now = self.now()
-        return {"event_id": self.new_id(), "happened_at": now, "received_at": now, "producer": PRODUCER}
+        return {"event_id": event_id or self.new_id(), "happened_at": now, "received_at": now, "producer": PRODUCER}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A body that is one `one`, or an object whose only field `plural` is a list of them."""
+    """A body that is one `one`, or an object whose only field `plural` is a list of them, or a `one` a line."""
 
     one: Any
     plural: str
@@ -125,7 +125,17 @@ class Shape:
             raise invalid([field_error(error, self.plural)]) from error
         return [self._part(part, f"{self.plural}[{number}]") for number, part in enumerate(parts)]
 
-    def _part(self, data: msgspec.Raw, prefix: str) -> Event | FieldError:
+    def lines(self, data: bytes) -> list[Event | FieldError]:
+        """Return an event, or what is wrong, for each line of NDJSON that is not blank; raises a problem when too many.
+
+        A line that is no JSON is wrong by itself.
+        """
+        lines = [line for line in data.split(b"\n") if line.strip()]
+        if not 1 <= len(lines) <= MAX_BATCH:
+            raise invalid([FieldError(self.plural, f"must be 1 to {MAX_BATCH} lines, and are {len(lines)}")])
+        return [self._part(line, f"{self.plural}[{number}]") for number, line in enumerate(lines)]
+
+    def _part(self, data: bytes | msgspec.Raw, prefix: str) -> Event | FieldError:
         body = decode_part(data, self.one, prefix)
         return body if isinstance(body, FieldError) else self._converted(body, f"{prefix}.")
 

@@ -12,6 +12,7 @@ import msgspec
 import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from streaming.errors import FlywheelError
 
@@ -70,7 +71,7 @@ def show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
     for name in rows[0] if rows else ():
         table.add_column(name.replace("_", " "))
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))  # not markup: some of it is what clients sent
     Console().print(table)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, moment, need_lake, show, stop_on_signal
+from services.commands.common import AsJson, console, moment, need_lake, show, show_found, stop_on_signal
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command("skew")(skew)
     app.command("audit")(audit)
     app.command("maintain")(maintain)
+    app.command("migrate")(migrate)
 
 
 def land(
@@ -37,8 +38,14 @@ def land(
     as_json: AsJson = False,
 ) -> None:
     """Land Kafka's topics in the lake, until stopped or with --available-now."""
+    from prometheus_client import CollectorRegistry
+
     from features.landing import Lander
     from features.landing import land as run
+    from features.recent import RecentItems
+    from services.auditing import Auditor, auditing
+    from services.landing_metrics import LandingMetrics
+    from services.metrics_server import metrics_server
 
     settings, spark = _open()
     stop = threading.Event()
@@ -50,13 +57,20 @@ def land(
         settings.store.under(settings.home),
         settings.topics,
         lambda: time.time_ns() // 1_000_000,
+        RecentItems(settings.store.under(settings.home), settings.topics.namespace),
     )
 
+    metrics, registry = LandingMetrics(), CollectorRegistry()
+    registry.register(metrics)
+
     def progress(landings: "list[Landing]") -> None:
+        metrics.landed(landings)
         records, inserted = sum(part.records for part in landings), sum(part.inserted for part in landings)
         console().print(f"landed {inserted} of {records} records", highlight=False)
 
-    result = run(lander, available_now=available_now, stop=stop, progress=progress)
+    serving, auditor = settings.serving, Auditor(lander, metrics, 60.0 * settings.lake.audit_minutes)
+    with metrics_server(serving.host, serving.metrics_port, registry, lambda: True), auditing(auditor):
+        result = run(lander, available_now=available_now, stop=stop, progress=progress)
     show("Landed", [msgspec.to_builtins(landing) for landing in result.landings], as_json)
 
 
@@ -123,13 +137,25 @@ def skew(
         sys.exit(1)
 
 
-def audit(as_json: AsJson = False) -> None:
-    """Balance what is in Kafka with what is in the lake, by topic and partition; exit 1 on any difference."""
+def audit(
+    until: Annotated[
+        str | None, typer.Option(help="Balance what was appended before, ISO 8601 with zone; all of it if unset.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Balance what is in Kafka with what is in the lake, and list what differs by offset; exit 1 on any difference."""
     from features.accounting import audit as balance
 
+    before = None if until is None else int(moment(until).timestamp() * 1000)
     settings, spark = _open()
-    accounting = balance(spark, settings.kafka, settings.topics)
-    show("Audit", accounting.rows(), as_json)
+    accounting = balance(spark, settings.kafka, settings.topics, before)
+    if as_json:
+        differences = [msgspec.to_builtins(one) for one in accounting.differences]
+        show_found({"partitions": accounting.rows(), "differences": differences}, str, as_json)
+    else:
+        show("Audit", accounting.rows(), as_json)
+        if accounting.differences:
+            show("Differences", [msgspec.to_builtins(one) for one in accounting.differences], as_json)
     accounting.check()
 
 
@@ -140,6 +166,24 @@ def maintain(as_json: AsJson = False) -> None:
     settings, spark = _open()
     kept = settings.lake.snapshots_kept
     show("Maintained", run(spark, settings.topics.namespace, kept), as_json)
+
+
+def migrate(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the lake's tables to this release: create what is missing, add columns, set properties; remove nothing."""
+    from features.lake import changed_properties, missing_parts
+
+    settings, spark = _open()
+    namespace = settings.topics.namespace
+    rows = []
+    for find in (missing_parts, changed_properties):
+        for change in find(spark, namespace):
+            rows.append({"table": change.table, "change": change.what})
+            if not dry_run:
+                spark.sql(change.statement)
+    show("Would change" if dry_run else "Changed", rows, as_json)
 
 
 def _in_short(skew: "FeatureSkew") -> dict[str, str]:

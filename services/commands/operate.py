@@ -23,6 +23,7 @@ class KeyScope(StrEnum):
 
     RECOMMEND = "recommend"
     WRITE = "write"
+    WRITE_PUBLIC = "write-public"
     READ_USER = "read-user"
     ADMIN = "admin"
 

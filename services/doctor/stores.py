@@ -14,7 +14,7 @@ from pyiceberg.io import load_file_io
 from sqlalchemy.exc import SQLAlchemyError
 
 from features.config import LakeSettings, StoreSettings, require, store_url
-from features.snapshots import open_catalog
+from features.snapshots import file_properties, open_catalog
 from models.config import ModelSettings, artifacts_url
 from services.doctor.check import Check, Expected, Failed, check
 from streaming.embedded.jars import broker_jars, spark_jars
@@ -100,7 +100,7 @@ def _catalogue(lake: LakeSettings) -> str:
 def _warehouse(lake: LakeSettings) -> str:
     warehouse = require(lake.warehouse, "lake.warehouse")
     location = f"{warehouse.rstrip('/')}/doctor-{uuid.uuid4().hex}"
-    files = load_file_io({"warehouse": warehouse}, location)
+    files = load_file_io(file_properties(lake), location)
     with files.new_output(location).create() as output:
         output.write(b"1")
     with files.new_input(location).open() as stream:

@@ -76,6 +76,16 @@ class Eraser:
                 if mark in reader.ledger.pending:  # the sessions of a user are completed with them
                     yield self._carry_out(reader, mark, users.get(mark))
 
+    def erase_again(self) -> Iterator[tuple[SignedReceipt, Path]]:
+        """Erase again everybody of whom the lake has something back, as after a restore; raises what `erase` does."""
+        namespace = self.settings.topics.namespace
+        with closing(self._ledger()) as reader:
+            reader.refresh()
+            cuts, marker = reader.ledger.cuts, reader.ledger.marker
+            users = users_of(self.spark, namespace, cuts, marker)
+            for mark in {**users, **sessions_of(self.spark, namespace, cuts, marker)}:
+                yield self._carry_out(reader, mark, users.get(mark))
+
     def _carry_out(self, reader: LedgerReader, mark: str, user_id: UserId | None) -> tuple[SignedReceipt, Path]:
         subject = self._subject(reader, mark, user_id)
         store = erase_from_store(self.settings.store, self.settings.topics.namespace, subject)

@@ -57,11 +57,13 @@ class Broker:
         self.process.stop()
 
 
-def start_broker(home: Path, kafka: KafkaSettings, cache: Path, environ: Mapping[str, str]) -> Broker:
+def start_broker(
+    home: Path, kafka: KafkaSettings, cache: Path, environ: Mapping[str, str], advertised_port: int | None = None
+) -> Broker:
     """Start the broker whose log lies in `home`/kafka and return once it has acknowledged a record.
 
-    Raises PortBusy, CorruptJar, JarsUnavailable, BrokerNotEmbeddable, StillRunning, ChildDied or ChildNotReady; nothing
-    is left running then.
+    `advertised_port` is the one that clients are told, where it is not the broker's own. Raises PortBusy, CorruptJar,
+    JarsUnavailable, BrokerNotEmbeddable, StillRunning, ChildDied or ChildNotReady; nothing is left running then.
     """
     _check_embeddable(kafka)
     folder = home / "kafka"
@@ -70,12 +72,13 @@ def start_broker(home: Path, kafka: KafkaSettings, cache: Path, environ: Mapping
     port = choose_port(kafka.port, "FLYWHEEL_KAFKA__PORT")
     controller_port = choose_port(None, "FLYWHEEL_KAFKA__PORT")
     _format_once(folder, jars, environ)
-    properties = _write_properties(folder / "server.properties", folder / "data", port, controller_port)
+    advertised = advertised_port or port
+    properties = _write_properties(folder / "server.properties", folder / "data", (port, advertised), controller_port)
     (folder / "log4j2.properties").write_text(_LOGGING)
     logging = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"
     argv = [str(java()), *_JVM, logging, "-cp", _class_path(jars), "kafka.Kafka", str(properties)]
     key = kafka.erasure_key or make_erasure_key(home)
-    settings = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{port}", "erasure_key": key})
+    settings = kafka.model_copy(update={"bootstrap_servers": f"{LOOPBACK}:{advertised}", "erasure_key": key})
     command = Command("broker", argv, environ, log=home / "logs" / "broker.log", lock=folder / "lock")
     process = ChildProcess.launch(command, lambda: _acknowledges(settings, port), _START_TIMEOUT_S)
     return Broker(settings, process)
@@ -125,7 +128,7 @@ def _format_once(folder: Path, jars: list[Path], environ: Mapping[str, str]) -> 
     if data.exists():
         return
     shutil.rmtree(fresh, ignore_errors=True)
-    properties = _write_properties(folder / "format.properties", fresh, 1, 2)
+    properties = _write_properties(folder / "format.properties", fresh, (1, 1), 2)
     tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", _new_cluster_id(), "-c", str(properties)]
     argv = [str(java()), *_JVM, "-cp", _class_path(jars), *tool]
     done = subprocess.run(argv, env=dict(environ), capture_output=True, text=True, check=False)
@@ -145,12 +148,13 @@ def _class_path(jars: list[Path]) -> str:
     return ":".join(str(jar) for jar in jars)
 
 
-def _write_properties(path: Path, data: Path, port: int, controller_port: int) -> Path:
+def _write_properties(path: Path, data: Path, ports: tuple[int, int], controller_port: int) -> Path:
+    port, advertised = ports
     path.write_text(
         f"""process.roles=broker,controller
 node.id=1
 listeners=PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}
-advertised.listeners=PLAINTEXT://{LOOPBACK}:{port}
+advertised.listeners=PLAINTEXT://{LOOPBACK}:{advertised}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT

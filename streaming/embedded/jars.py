@@ -67,8 +67,18 @@ def spark_jars(cache: Path) -> list[Path]:
     return _resolve("spark", cache)
 
 
+def postgresql_jars(cache: Path) -> list[Path]:
+    """Return what Spark needs for a catalogue on PostgreSQL; raises as `spark_jars` does."""
+    return _resolve("postgresql", cache)
+
+
+def s3_jars(cache: Path) -> list[Path]:
+    """Return what Spark needs for a warehouse on S3; raises as `spark_jars` does."""
+    return _resolve("s3", cache)
+
+
 def locked_jars(name: str) -> list[LockedJar]:
-    """Return the jars of the set `name` ("broker" or "spark") as the release locks them."""
+    """Return the jars of the set `name` ("broker", "spark", "postgresql" or "s3") as the release locks them."""
     text = (importlib.resources.files("streaming.embedded") / "jars.sha256").read_text()
     lines = (line.split() for line in text.splitlines())
     return [LockedJar(path.removeprefix(f"{name}/"), sha) for sha, path in lines if path.startswith(f"{name}/")]

@@ -1,4 +1,7 @@
-"""What a benchmark ran on, so that its figures can be read: machine, versions, command."""
+"""What a benchmark ran on, so that its figures can be read: machine, versions, command.
+
+Imported first by every program here: `streaming.py` beside this file would hide the package of that name from them.
+"""
 
 import os
 import platform
@@ -6,6 +9,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+_HERE = str(Path(__file__).parent)
+if sys.path[0] == _HERE:
+    sys.path.append(sys.path.pop(0))
 
 _PACKAGES = ("numpy", "scipy", "pandas", "implicit", "torch", "torchrec", "fbgemm-gpu-cpu")
 

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import machine
+
 from models.threads import wait_passively
 
 wait_passively(os.environ)
@@ -23,7 +25,6 @@ import cold
 import cold_table
 import curve
 import curve_table
-import machine
 import ml1m
 import ml1m_table
 import open_bandit

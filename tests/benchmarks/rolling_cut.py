@@ -12,6 +12,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import machine  # noqa: F401 - finds the packages
 import msgspec
 from rich.console import Console
 from rolling_data import Pipeline, keep, model_settings, pipeline_file, values_of, world_at

@@ -1,6 +1,6 @@
 """A load generator for one route, run as a process of its own so that its CPU is counted apart.
 
-Takes a Load as JSON on the command line and prints a Heard as JSON. Closed loop: each connection asks again as soon as
+Takes a Load as JSON on standard input and prints a Heard as JSON. Closed loop: each connection asks again as soon as
 it was answered. Open loop: requests fall due by a Poisson process whatever the server does, and an answer's time counts
 from when its request was due, so a stall is seen by everything that was due meanwhile.
 """
@@ -114,8 +114,8 @@ async def generate(load: Load) -> Heard:
         fallbacks=recorder.fallbacks,
         wall_s=time.perf_counter() - started,
         cpu_s=time.process_time() - cpu,
-        ms=_percentiles(recorder.ms),
-        late_ms=_percentiles(recorder.late_ms),
+        ms=percentiles(recorder.ms),
+        late_ms=percentiles(recorder.late_ms),
     )
 
 
@@ -124,7 +124,7 @@ async def _closed(load: Load, requests: Iterator[bytes], recorder: Recorder) -> 
     most = math.inf if load.requests is None else load.requests
 
     async def ask_on() -> None:
-        connection = await _connect(load.port)
+        connection = await connect(load.port)
         while time.perf_counter() < until and recorder.answers.total() < most:
             since = time.perf_counter()
             recorder.heard(*await connection.ask(next(requests)), since)
@@ -134,7 +134,7 @@ async def _closed(load: Load, requests: Iterator[bytes], recorder: Recorder) -> 
 
 async def _open(load: Load, requests: Iterator[bytes], recorder: Recorder) -> None:
     rng = np.random.default_rng(load.seed)
-    idle = deque([await _connect(load.port) for _ in range(load.connections)])
+    idle = deque([await connect(load.port) for _ in range(load.connections)])
     waiting: set[asyncio.Task[None]] = set()
     due = started = time.perf_counter()
     while (due := due + rng.exponential(1 / (load.rate or 1.0))) < started + load.seconds:
@@ -149,7 +149,7 @@ async def _open(load: Load, requests: Iterator[bytes], recorder: Recorder) -> No
 async def _ask_once(
     port: int,
     idle: deque[Connection],
-    request: bytes,
+    asked: bytes,
     due: float,
     recorder: Recorder,
     in_flight: Callable[[], int],
@@ -157,8 +157,8 @@ async def _ask_once(
     if in_flight() > _MOST_CONNECTIONS:
         recorder.heard(0, b"", due)  # the server is so far behind that more would only wait
         return
-    connection = idle.popleft() if idle else await _connect(port)
-    recorder.heard(*await connection.ask(request), due)
+    connection = idle.popleft() if idle else await connect(port)
+    recorder.heard(*await connection.ask(asked), due)
     idle.append(connection)
 
 
@@ -166,24 +166,31 @@ def _requests(load: Load) -> Iterator[bytes]:
     rng = np.random.default_rng(load.seed)
     while True:
         for user in rng.integers(0, load.users, 10_000).tolist():
-            body = f"{load.before}{user:07d}{load.after}".encode()
-            yield (
-                f"POST {load.path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-                f"content-length: {len(body)}\r\n\r\n"
-            ).encode() + body
+            yield request(load.path, f"{load.before}{user:07d}{load.after}".encode())
 
 
-async def _connect(port: int) -> Connection:
+def request(path: str, body: bytes) -> bytes:
+    """Return a POST of JSON as it goes over the wire."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def connect(port: int) -> Connection:
+    """Return a connection to a server on loopback."""
     _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
     return connection
 
 
-def _percentiles(values: list[float]) -> dict[str, float]:
+def percentiles(values: list[float]) -> dict[str, float]:
+    """Return the median, the tail and the most of values; nothing of none."""
     if not values:
         return {}
     return {f"p{q:g}": float(np.percentile(values, q)) for q in (50, 99, 99.9, 100)}
 
 
 if __name__ == "__main__":
-    asked = msgspec.json.decode(sys.argv[1], type=Load)
+    asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
     sys.stdout.write(msgspec.json.encode(uvloop.run(generate(asked))).decode() + "\n")

@@ -136,7 +136,7 @@ def _measured(name: str, stack: Stack, load: Load) -> dict[str, Any]:
 
 def _send(load: Load, name: str) -> Heard:
     argument = msgspec.json.encode(load).decode()
-    done = subprocess.run([sys.executable, _PROGRAM, argument], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, _PROGRAM], input=argument, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the load on {name} broke off: {done.stderr.strip().splitlines()[-1]}")
     return msgspec.json.decode(done.stdout, type=Heard)

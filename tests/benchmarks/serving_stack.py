@@ -69,7 +69,7 @@ def running(home: Path, world: World, artifact: Path, version: str, interactions
                 "serving": ServingSettings(recommender_port=port, surfaces_file=SURFACES),
             }
         )
-        _fill(settings, world, artifact, version, interactions)
+        fill(settings, world, artifact, version, interactions)
         environ |= settings_environ(settings)
         began = time.monotonic()
         with _served(home, environ, "recommender", port):
@@ -98,7 +98,8 @@ def _served(home: Path, environ: dict[str, str], name: str, port: int) -> ChildP
     return ChildProcess.launch(command, lambda: answers("127.0.0.1", port), _READY_TIMEOUT_S)
 
 
-def _fill(settings: Settings, world: World, artifact: Path, version: str, interactions: int) -> None:
+def fill(settings: Settings, world: World, artifact: Path, version: str, interactions: int) -> None:
+    """Fill topics, registry and online store with the world and the model."""
     namespace = Namespace(settings.namespace)
     ensure_topics(settings.kafka, settings.topics)
     producer = EventProducer(settings.kafka, settings.topics)

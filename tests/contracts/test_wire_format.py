@@ -138,3 +138,14 @@ def test_an_event_encodes_to_its_golden_file(release: str, event: Event) -> None
 def test_every_field_is_in_an_events_newest_golden_file(release: str, event: Event) -> None:
     written = json.loads(golden(release, event).read_bytes())
     assert set(written) - {"type"} >= {field.name for field in msgspec.structs.fields(event)} - {"source_time"}
+
+
+@pytest.mark.parametrize(("release", "event"), NEWEST, ids=name)
+def test_a_reader_of_an_events_first_release_reads_what_this_one_writes(release: str, event: Event) -> None:
+    first = next(golden(early, known) for early, known in WRITTEN if type(known) is type(event))
+    known = [one for one in msgspec.structs.fields(event) if one.name in json.loads(first.read_bytes())]
+    assert {one.name for one in known} >= {"event_id", "happened_at", "schema_version"}
+    tag = event.__struct_config__.tag
+    reader = msgspec.defstruct("Reader", [(one.name, one.type) for one in known], tag=tag, tag_field="type")
+    read = msgspec.json.decode(encode(event), type=reader)
+    assert [getattr(read, one.name) for one in known] == [getattr(event, one.name) for one in known]

@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from pyspark.sql import Row, SparkSession
+from topic_records import records
 
 from features.accounting import audit
 from features.config import LakeSettings, StoreSettings, require
-from features.lake import ensure_tables
+from features.decoding import refusal
+from features.lake import TABLES, changed_properties, ensure_tables, missing_parts
 from features.landed import find_impression
 from features.landing import Lander, LandingRun, land
 from features.lease import LeaseHeld, landing_lease
@@ -34,6 +36,8 @@ from streaming.events import (
     UserUpserted,
 )
 from streaming.ids import RequestId
+from streaming.letters import letters as letters_of
+from streaming.letters import sides
 from streaming.namespace import Namespace, parse_namespace
 from streaming.producer import EventProducer
 from streaming.topics import Topics, dead_letters, ensure_topics, parked
@@ -244,6 +248,25 @@ def test_what_a_newer_release_sent_is_parked(world, broker):
     assert list(newer) == [NEWER]
 
 
+def test_a_replay_judges_what_was_put_aside_as_landing_does(world, broker):
+    found = [one for topic, side in sides(world.topics) for one in letters_of(broker, topic, side)]
+    assert {one.value for one in found} == {
+        POISON,
+        NOT_JSON,
+        encode(EVENTS[-1]),
+        encode(IMPOSSIBLE),
+        UNKNOWN_TYPE,
+        NEWER,
+    }
+    assert all(refusal(world.topics, one.topic, one.value) == one.reason for one in found)
+    log = {
+        (one.topic, one.partition, one.offset): one for topic in world.topics.landed for one in records(broker, topic)
+    }
+    sources = [log[one.topic, one.partition, one.offset] for one in found]
+    assert [(one.value, one.timestamp) for one in sources] == [(one.value, one.appended_at) for one in found]
+    assert refusal(world.topics, world.topics.interactions, encode(rating(5))) is None
+
+
 def test_the_account_balances_to_the_record(world):
     assert world.balance() == []
     by_topic = {
@@ -348,3 +371,37 @@ def test_a_table_from_before_gains_the_newer_columns_and_keeps_its_rows(spark, b
     fields = spark.table(table).schema
     ensure_tables(spark, namespace)
     assert (current_snapshot_id(lake, namespace, "impressions"), spark.table(table).schema) == (before, fields)
+
+
+def test_what_a_migration_would_do_is_told_first_and_nothing_is_left_to_do_afterwards(spark, namespace):
+    told = missing_parts(spark, namespace)
+    assert [change.what for change in told] == ["create the namespace"] + ["create the table"] * len(TABLES)
+    assert missing_parts(spark, namespace) == told  # telling changed nothing
+    ensure_tables(spark, namespace)
+    spark.sql(f"ALTER TABLE lake.{namespace}.users DROP COLUMN attributes")
+    spark.sql(f"ALTER TABLE lake.{namespace}.items UNSET TBLPROPERTIES ('write.delete.isolation-level')")
+    assert [(change.table, change.what) for change in missing_parts(spark, namespace)] == [
+        ("users", "add attributes string")
+    ]
+    assert [(change.table, change.what) for change in changed_properties(spark, namespace)] == [
+        ("items", "set 'write.delete.isolation-level'='snapshot'")
+    ]
+    for find in (missing_parts, changed_properties):
+        for change in find(spark, namespace):
+            spark.sql(change.statement)
+        assert find(spark, namespace) == []
+
+
+def test_this_release_lands_beside_a_newer_one_that_has_widened_a_table(spark, broker, lake, store, namespace):
+    lander = lander_of(spark, broker, lake, store, namespace)
+    ensure_tables(spark, namespace)
+    for table in ("interactions", "landings"):
+        spark.sql(f"ALTER TABLE lake.{namespace}.{table} ADD COLUMNS (of_tomorrow string)")
+    ensure_topics(broker, lander.topics)
+    producer = EventProducer(broker, lander.topics)
+    producer.publish([rating(1)])
+    producer.close()
+    [landing] = land(lander, available_now=True).landings
+    [row] = spark.table(f"lake.{namespace}.interactions").collect()
+    assert (landing.inserted, row.event_id, row.of_tomorrow) == (1, "r1", None)
+    assert read_table(lake, namespace, "interactions").arrow["item_id"].to_pylist() == ["i1"]

@@ -194,7 +194,7 @@ def test_a_late_event_changes_the_features_of_a_day_that_was_written_before(spar
     for number in range(2):
         append(spark, tables, INTERACTIONS, [interaction(number, "u", "i", at(3, hours=number))])
         build_features(spark, tables, at(4))
-        assert features.materialise(spark, at(4)) == {"user_features": 1, "item_features": 1}
+        assert features.materialise(spark, at(4)) == {"user_features": 1, "item_features": 1, "item_recent": 1}
         state = reader.user_states([UserId("u")], as_of=milliseconds(at(4)))[0]
         assert state.features["interactions_total"] == number + 1
     reader.close()

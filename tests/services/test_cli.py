@@ -47,6 +47,12 @@ def test_every_command_refuses_an_unknown_option(name: str, tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+def test_a_topic_that_has_no_letters_is_named_with_those_that_can(tmp_path: Path) -> None:
+    done = run("dlq", "list", "--topic", "clicks", home=tmp_path)
+    assert done.returncode == 2
+    assert "flywheel.interactions" in sentence(done)
+
+
 def test_training_takes_where_to_start_from_and_nothing_else(tmp_path: Path) -> None:
     done = run("train", "--from", "yesterday", home=tmp_path)
     assert done.returncode == 2
@@ -131,7 +137,9 @@ def test_a_key_without_a_file_to_keep_it_is_refused(tmp_path: Path) -> None:
     assert "FLYWHEEL_SERVING__API_KEYS_FILE" in sentence(done)
 
 
-@pytest.mark.parametrize("command", [["skew"], ["explain", "0" * 32]])
+@pytest.mark.parametrize(
+    "command", [["skew"], ["explain", "0" * 32], ["rebuild", "online"], ["rebuild", "catalogue"], ["backup", "there"]]
+)
 def test_without_a_lake_the_sentence_says_how_to_have_one(command: list[str], tmp_path: Path) -> None:
     done = run(*command, home=tmp_path)
     assert done.returncode == 1

@@ -1,5 +1,6 @@
 """The collector against a real broker: what it accepts, what it refuses and what it says."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -221,6 +222,82 @@ def test_bytes_that_are_no_utf_8_are_bad_input(client: httpx.Client) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+def lines(*parts: Any) -> dict[str, Any]:
+    """A request's NDJSON body, a part a line."""
+    content = b"\n".join(part if isinstance(part, bytes) else json.dumps(part).encode() for part in parts)
+    return {"content": content, "headers": {"content-type": "application/x-ndjson"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "part", "bad"),
+    [
+        ("/v1/events", CLICK, {**CLICK, "kind": "stare"}),
+        ("/v1/items", {"item_id": "i", "title": "t"}, {"item_id": ""}),
+        ("/v1/users", {"user_id": "u", "attributes": {"a": 1.0}}, {"user_id": None}),
+        ("/v1/identities", {"session_id": "s", "user_id": "u"}, {"session_id": "s"}),
+    ],
+)
+def test_ndjson_is_answered_line_by_line_and_a_broken_line_sinks_no_other(
+    client: httpx.Client, broker: KafkaSettings, path: str, part: dict[str, Any], bad: dict[str, Any]
+) -> None:
+    plural = path.removeprefix("/v1/")
+    answer = client.post(path, **lines(part, b"", bad, b"{", b"\xff", part, b"  \r"))
+    assert answer.status_code == 207
+    results = answer.json()["results"]
+    assert [result["status"] for result in results] == ["accepted", *["rejected"] * 3, "accepted"]
+    fields = [error["field"] for result in results for error in result.get("errors", ())]
+    assert fields[0].startswith(f"{plural}[1].")
+    assert fields[1:] == [f"{plural}[2]", f"{plural}[3]"]
+    topic = {"events": TOPICS.interactions}.get(plural, f"{NAMESPACE}.{plural}")
+    assert find(broker, topic, results[4]["event_id"])
+
+
+@pytest.mark.parametrize("body", [b"", b"\n \n", b"{}\n" * 1_001])
+def test_ndjson_without_a_line_or_with_too_many_is_refused(client: httpx.Client, body: bytes) -> None:
+    answer = client.post("/v1/events", content=body, headers={"content-type": "application/x-ndjson"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "events"
+
+
+def test_an_event_that_comes_again_is_called_a_duplicate_and_is_in_kafka_once(
+    client: httpx.Client, broker: KafkaSettings
+) -> None:
+    event = {**CLICK, "event_id": "again-1"}
+
+    def statuses(path: str, **body: Any) -> list[str]:
+        answer = client.post(path, **body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["accepted"] == len(answer.json()["results"])
+        return [result["status"] for result in answer.json()["results"]]
+
+    assert statuses("/v1/events", json=event) == ["accepted"]
+    assert statuses("/v1/events", json=event) == ["duplicate"]
+    other = {**CLICK, "event_id": "again-2"}
+    assert statuses("/v1/events", **lines(event, other, other)) == ["duplicate", "accepted", "duplicate"]
+    for event_id in ("again-1", "again-2"):
+        assert find(broker, TOPICS.interactions, event_id)
+    for path, body in (("/v1/items", {"item_id": "i"}), ("/v1/users", {"user_id": "u"})):
+        assert statuses(path, json={**body, "event_id": "again-1"}) == ["accepted"]  # ids of another kind are others
+        assert statuses(path, json={**body, "event_id": "again-1"}) == ["duplicate"]
+
+
+def test_an_id_that_was_refused_or_not_durable_is_no_duplicate_later(
+    client: httpx.Client,
+    broker: KafkaSettings,
+    nowhere: KafkaSettings,
+    serve: Callable[[Any], AbstractContextManager[httpx.Client]],
+    tmp_path: Path,
+) -> None:
+    event = {**CLICK, "event_id": "later-1"}
+    assert client.post("/v1/events", json={**event, "kind": "stare"}).status_code == 422
+    assert client.post("/v1/events", json=event).json()["results"][0]["status"] == "accepted"
+    with serve(build_collector(settings_for(nowhere, tmp_path, event_spool_mb=0), CollectorRegistry())) as lonely:
+        for _ in range(2):
+            refused = lonely.post("/v1/events", json={"events": [event, event]})
+            assert refused.status_code == 503
+            assert [result["status"] for result in refused.json()["results"]] == ["not_durable"] * 2
+
+
 def test_a_body_of_10_mb_is_refused_with_413(client: httpx.Client) -> None:
     big = b'{"events": [' + b" " * 10_000_000 + b"]}"
 
@@ -236,7 +313,9 @@ def test_a_body_of_10_mb_is_refused_with_413(client: httpx.Client) -> None:
 
 def test_a_body_that_is_not_declared_as_json_is_refused(client: httpx.Client) -> None:
     for headers in ({"content-type": "text/plain"}, {}):
-        assert client.post("/v1/events", content=b"{}", headers=headers).status_code == 415
+        refused = client.post("/v1/events", content=b"{}", headers=headers)
+        assert refused.status_code == 415
+        assert "application/x-ndjson" in refused.json()["detail"]
 
 
 def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:

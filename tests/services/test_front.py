@@ -45,7 +45,7 @@ RECOMMENDER: dict[tuple[str, str], Scope | str | None] = {
     ("DELETE", "/v1/evaluations/{evaluation_id}"): Scope.ADMIN,
 }
 COLLECTOR: dict[tuple[str, str], Scope | str | None] = {
-    ("POST", "/v1/events"): Scope.WRITE,
+    ("POST", "/v1/events"): Scope.WRITE_PUBLIC,
     ("POST", "/v1/items"): Scope.WRITE,
     ("POST", "/v1/users"): Scope.WRITE,
     ("POST", "/v1/identities"): Scope.WRITE,
@@ -134,7 +134,8 @@ def test_every_route_asks_for_its_scope(tmp_path: Path, keys_file: Path) -> None
                 elif holder in ("wrong", "nobody", "basic", "other tenant"):
                     allowed, refusal = False, 401
                 else:
-                    allowed, refusal = scope == "any" or holder in (scope, Scope.ADMIN), 403
+                    enough = {scope, Scope.ADMIN} | ({Scope.WRITE} if scope is Scope.WRITE_PUBLIC else set())
+                    allowed, refusal = scope == "any" or holder in enough, 403
                 seen = (name, method, path, holder, status)
                 assert (status not in (401, 403)) == allowed, seen
                 assert allowed or status == refusal, seen
@@ -147,7 +148,7 @@ def test_a_refusal_is_a_problem_and_says_what_to_send(tmp_path: Path, keys_file:
     assert missing.status_code == 401
     assert missing.headers["www-authenticate"] == "Bearer"
     lacking = call(front, "POST", "/v1/events", headers={"authorization": f"Bearer {keys['reader']}"})
-    assert "'write'" in lacking.json()["detail"]
+    assert "'write-public'" in lacking.json()["detail"]
     for answer in (missing, lacking):
         assert answer.headers["content-type"] == "application/problem+json"
 
@@ -189,6 +190,48 @@ def test_without_keys_only_loopback_is_answered(tmp_path: Path) -> None:
     for host, status in (("127.0.0.1", 400), ("[::1]", 400), ("10.0.0.7", 403), ("shop.example", 403)):
         assert call(front, "POST", "/v1/events", host, **body).status_code == status
     assert call(front, "GET", "/metrics", "10.0.0.7").status_code == 403
+
+
+def test_web_pages_of_the_listed_origins_and_no_others_may_send_events_and_nothing_else(
+    tmp_path: Path, keys_file: Path
+) -> None:
+    [key] = write_keys(keys_file, {"page": ([Scope.WRITE_PUBLIC], NAMESPACE)}).values()
+    application = applications(tmp_path, keys_file)["collector"]
+    application.serving = application.serving.model_copy(update={"cors_origins": ("https://shop.example",)})
+    front = front_of(application)
+
+    def preflight(path: str, origin: str, method: str = "POST") -> httpx.Response:
+        asked = {"access-control-request-method": method, "access-control-request-headers": "authorization"}
+        return call(front, "OPTIONS", path, headers={"origin": origin} | asked)
+
+    allowed = preflight("/v1/events", "https://shop.example")
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://shop.example"
+    for refused in (
+        preflight("/v1/events", "https://shop.example.evil"),
+        preflight("/v1/events", "https://shop.example", "DELETE"),
+        preflight("/v1/items", "https://shop.example"),
+        preflight("/v1/users", "https://shop.example"),
+    ):
+        assert refused.status_code in (400, 405)
+    assert "access-control-allow-origin" not in preflight("/v1/items", "https://shop.example").headers
+
+    def post(path: str, origin: str) -> httpx.Response:
+        sent = {"origin": origin, "authorization": f"Bearer {key}", "content-type": "application/json"}
+        return call(front, "POST", path, content=b"{}", headers=sent)
+
+    answer = post("/v1/events", "https://shop.example")
+    assert answer.status_code == 422  # past the key, at the body
+    assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "access-control-allow-origin" not in post("/v1/events", "https://evil.example").headers
+    assert post("/v1/items", "https://shop.example").status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["*", "shop.example", "https://shop.example/", "ftp://shop.example"])
+def test_an_origin_that_is_none_is_refused_at_the_start(origin: str) -> None:
+    with pytest.raises(ValueError, match="cors_origins"):
+        ServingSettings(cors_origins=(origin,))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.7", "::", "shop.example"])  # noqa: S104

@@ -61,6 +61,8 @@ def test_a_field_that_this_release_does_not_know_is_ignored() -> None:
         (wire(kind="rating"), "value is required"),
         (wire().replace(b'"click"', b'"rating", "value": NaN'), "invalid"),
         (wire(position=-1), "$.position"),
+        (b'{"type": "interaction", "more": ' + b"[" * 400_000, "recursion"),
+        (b'{"more": ' * 100_000, "recursion"),
     ],
 )
 def test_a_bad_record_is_refused_with_the_field_at_fault(data: bytes, named: str) -> None:
@@ -94,6 +96,24 @@ millis = st.integers(min_value=0, max_value=253_402_300_799_999)
 )
 def test_what_is_written_is_read_back(event: Interaction) -> None:
     assert decode(encode(event)) == event
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A record that was cut, doubled in parts or overwritten."""
+    data = draw(st.sampled_from([wire(), wire(kind="rating", value=3.5), wire(type="impression"), wire(position=3)]))
+    for _ in range(draw(st.integers(0, 5))):
+        first, last = sorted(draw(st.tuples(st.integers(0, len(data)), st.integers(0, len(data)))))
+        part = draw(st.sampled_from([b"", data[first:last] * 2, b"null", b"-1e999", b'"\\ud800"', b"{", b"\xff"]))
+        data = data[:first] + part + data[last:]
+    return data
+
+
+@given(damaged())
+def test_a_damaged_record_is_refused_or_an_event_that_is_written_and_read_back(data: bytes) -> None:
+    with contextlib.suppress(Undecodable, FromTheFuture):
+        event = decode(data)
+        assert decode(encode(event)) == event
 
 
 @given(st.binary(max_size=300))

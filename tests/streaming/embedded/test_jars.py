@@ -18,7 +18,7 @@ def own_cache(cache: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["broker", "spark"])
+@pytest.mark.parametrize("name", ["broker", "spark", "postgresql", "s3"])
 def test_every_jar_is_locked_by_coordinates_and_sum(name: str) -> None:
     for jar in locked_jars(name):
         organisation, module, revision, file = jar.path.split("/")

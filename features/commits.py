@@ -1,0 +1,46 @@
+"""Commits to the lake beside other writers: a change that lost against another one is made again."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from py4j.protocol import Py4JJavaError
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPTS = 8
+_FIRST_PAUSE_S = 0.2
+# What Iceberg says of a change whose base is gone: files were compacted or deleted meanwhile, or its own retries of the
+# commit ran out. Nothing was committed then. https://iceberg.apache.org/docs/latest/reliability
+_CONFLICTS = (
+    "org.apache.iceberg.exceptions.ValidationException",
+    "org.apache.iceberg.exceptions.CommitFailedException",
+)
+
+
+def retried(change: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:
+    """Return what `change` returns, made again from the newest snapshot when another commit came in between.
+
+    `change` must be one that may be made twice. Raises Py4JJavaError when it fails otherwise, or every time.
+    """
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return change()
+        except Py4JJavaError as error:
+            if not _is_conflict(error):
+                raise
+            _log.info("a commit to the lake lost against another one and is made again")
+            pause(_FIRST_PAUSE_S * 2**attempt)
+    return change()
+
+
+def _is_conflict(error: Py4JJavaError) -> bool:
+    cause = error.java_exception
+    while cause is not None:
+        if cause.getClass().getName() in _CONFLICTS:
+            return True
+        cause = cause.getCause()
+    return False

@@ -1,0 +1,75 @@
+"""`flywheel backup` and `flywheel restore`."""
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.commands.common import AsJson, need_lake, say, show
+
+if TYPE_CHECKING:
+    from features.backup import Holder, Index
+    from services.config import Settings
+
+Where = Annotated[str, typer.Argument(help="Folder or object store URL of the backup.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("backup")(backup)
+    app.command("restore")(restore)
+
+
+def backup(where: Where, as_json: AsJson = False) -> None:
+    """Copy the lake, Feast's registry and the erasure ledger to a folder or URL; a second time only what is new."""
+    from features.backup import Place, back_up
+    from services.config import load_settings
+
+    settings = load_settings()
+    need_lake(settings)
+    show("Backed up", _rows(back_up(_holder(settings), Place(where))), as_json)
+
+
+def restore(where: Where, as_json: AsJson = False) -> None:
+    """Put a backup back and carry out the erasures that came after it; start the services when this has ended."""
+    from features.backup import Place
+    from features.backup import restore as put_back
+    from features.spark import build_session
+    from services.config import load_settings
+    from services.erasure.erase import Eraser
+    from streaming.embedded.java import user_cache
+    from streaming.producer import EventProducer
+    from streaming.topics import ensure_topics
+
+    settings = load_settings()
+    ensure_topics(settings.kafka, settings.topics)
+    with closing(EventProducer(settings.kafka, settings.topics)) as producer:
+        index = put_back(_holder(settings), Place(where), producer)
+    spark = build_session(settings.lake.under(settings.home), settings.topics.namespace, user_cache(os.environ))
+    erased = list(Eraser(settings, spark).erase_again())
+    say([f"{len(erased)} owners were erased again; `flywheel rebuild online` fills an online store that is new"])
+    show("Restored", _rows(index), as_json)
+
+
+def _holder(settings: "Settings") -> "Holder":
+    from features.backup import Holder
+    from features.config import require
+    from features.store import registry_file
+
+    folder = require(settings.store.under(settings.home).registry, "store.registry")
+    registry = registry_file(folder, settings.topics.namespace)
+    return Holder(settings.lake.under(settings.home), registry, settings.kafka, settings.topics)
+
+
+def _rows(index: "Index") -> list[dict[str, object]]:
+    return [
+        {
+            "namespace": index.namespace,
+            "tables": len(index.tables),
+            "files": len(index.files),
+            "bytes": sum(index.files.values()),
+            "registry": index.has_registry,
+            "ledger_entries": len(index.ledger),
+        }
+    ]

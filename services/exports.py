@@ -1,0 +1,121 @@
+"""Exporting what has landed in the lake to a file that `flywheel import` takes."""
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.config import LakeSettings
+from features.landed_events import landed_events
+from streaming.codec import encode
+from streaming.errors import FlywheelError
+from streaming.events import Event
+from streaming.namespace import Namespace
+
+_BATCH = 5_000
+_TIME = pa.timestamp("ms", "UTC")
+_ENVELOPE = [
+    ("type", pa.string()),
+    ("event_id", pa.string()),
+    ("happened_at", _TIME),
+    ("received_at", _TIME),
+    ("source_time", _TIME),
+    ("producer", pa.string()),
+    ("schema_version", pa.int32()),
+]
+_SCHEMAS = {
+    "interactions": pa.schema(
+        [
+            *_ENVELOPE,
+            *((name, pa.string()) for name in ("item_id", "kind", "user_id", "session_id", "surface", "request_id")),
+            ("value", pa.float64()),
+            ("position", pa.int32()),
+        ]
+    ),
+    "items": pa.schema(
+        [
+            *_ENVELOPE,
+            ("item_id", pa.string()),
+            ("title", pa.string()),
+            ("categories", pa.list_(pa.string())),
+            ("attributes", pa.string()),  # JSON object
+            ("text", pa.string()),
+            ("available_from", _TIME),
+            ("available_until", _TIME),
+            ("hidden", pa.bool_()),
+        ]
+    ),
+    "users": pa.schema([*_ENVELOPE, ("user_id", pa.string()), ("attributes", pa.string())]),
+}
+
+
+class ExportForm(StrEnum):
+    """What is written: an event a line as on the wire, or a row each."""
+
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+class NotExported(FlywheelError):
+    """The file cannot be written."""
+
+
+def export_table(
+    lake: tuple[LakeSettings, Namespace], table: str, file: Path, form: ExportForm, progress: Callable[[int], None]
+) -> int:
+    """Write the events of a table, oldest first, and return their number; the file is there whole or not at all.
+
+    `progress` is told how many are written. Raises SnapshotMissing and NotExported.
+    """
+    draft = file.with_name(f"{file.name}.draft")
+    write = _json_lines if form is ExportForm.JSONL else _parquet
+    count = 0
+    try:
+        for count in write(landed_events(*lake, table), table, draft):
+            progress(count)
+        draft.replace(file)
+    except OSError as error:
+        raise NotExported(f"{file} cannot be written: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return count
+
+
+def _json_lines(events: Iterator[Event], _table: str, file: Path) -> Iterator[int]:
+    count = 0
+    with file.open("wb") as stream:
+        for batch in _batches(events):
+            stream.writelines(encode(event) + b"\n" for event in batch)
+            count += len(batch)
+            yield count
+
+
+def _parquet(events: Iterator[Event], table: str, file: Path) -> Iterator[int]:
+    count = 0
+    with pq.ParquetWriter(file, _SCHEMAS[table]) as writer:
+        for batch in _batches(events):
+            writer.write_table(pa.Table.from_pylist([_row(event) for event in batch], schema=_SCHEMAS[table]))
+            count += len(batch)
+            yield count
+
+
+def _batches(events: Iterator[Event]) -> Iterator[list[Event]]:
+    batch: list[Event] = []
+    for event in events:
+        batch.append(event)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _row(event: Event) -> dict[str, Any]:
+    row: dict[str, Any] = msgspec.to_builtins(event)
+    if "attributes" in row:
+        row["attributes"] = msgspec.json.encode(row["attributes"]).decode()
+    return row

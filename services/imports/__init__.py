@@ -1,0 +1,1 @@
+"""Importing files as events, through Kafka like everything else."""
