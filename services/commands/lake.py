@@ -37,10 +37,16 @@ def land(
     as_json: AsJson = False,
 ) -> None:
     """Land Kafka's topics in the lake, until stopped or with --available-now."""
+    from prometheus_client import CollectorRegistry
+
     from features.landing import Lander
     from features.landing import land as run
+    from services.landing_metrics import LandingMetrics
+    from services.metrics_server import metrics_server
 
     settings, spark = _open()
+    registry = CollectorRegistry()
+    metrics = LandingMetrics(registry)
     stop = threading.Event()
     stop_on_signal(stop)
     lander = Lander(
@@ -55,8 +61,12 @@ def land(
     def progress(landings: "list[Landing]") -> None:
         records, inserted = sum(part.records for part in landings), sum(part.inserted for part in landings)
         console().print(f"landed {inserted} of {records} records", highlight=False)
+        metrics.landed(landings)
 
-    result = run(lander, available_now=available_now, stop=stop, progress=progress)
+    # A query that fails ends the process, so as long as it answers it is alive.
+    port = None if available_now else settings.serving.metrics_port
+    with metrics_server(settings.serving.host, port, registry, lambda: True):
+        result = run(lander, available_now=available_now, stop=stop, progress=progress)
     show("Landed", [msgspec.to_builtins(landing) for landing in result.landings], as_json)
 
 
