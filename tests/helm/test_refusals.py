@@ -49,7 +49,7 @@ MISTYPED = [
     ("landing.mode=both", "/landing/mode"),
     ("landing.replicas=2", "/landing"),
     ("images.services.digest=sha256:abc", "/images/services/digest"),
-    ("objectStore.env.FLYWHEEL_HOME=/x", "/objectStore/env"),
+    ("objectStore.env.FLYWHEEL_HOME=/x", "/objectStore/env/FLYWHEEL_HOME"),
     ("defaults.homeSize=big", "/defaults/homeSize"),
 ]
 

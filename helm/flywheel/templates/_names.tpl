@@ -4,7 +4,7 @@
 {{- end -}}
 
 {{/*
-The prefix of every object's name: a DNS label of at most 36 characters, since a CronJob's name may have 52 and its
+The prefix of every object's name: a DNS label of at most 34 characters, since a CronJob's name may have 52 and its
 pods' host names 63. What had to be changed for that ends in a digest, so that two release names stay apart.
 */}}
 {{- define "flywheel.fullname" -}}
@@ -13,12 +13,12 @@ pods' host names 63. What had to be changed for that ends in a digest, so that t
 {{- if not $full -}}
   {{- $full = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
 {{- end -}}
-{{- if regexMatch "^[a-z]([-a-z0-9]{0,34}[a-z0-9])?$" $full -}}
+{{- if regexMatch "^[a-z]([-a-z0-9]{0,32}[a-z0-9])?$" $full -}}
   {{- $full -}}
 {{- else -}}
   {{- $label := regexReplaceAll "[^a-z0-9-]" $full "-" -}}
   {{- $label = ternary $label (printf "r-%s" $label) (regexMatch "^[a-z]" $label) -}}
-  {{- printf "%s-%s" ($label | trunc 27 | trimSuffix "-") (sha256sum $full | trunc 8) -}}
+  {{- printf "%s-%s" ($label | trunc 25 | trimSuffix "-") (sha256sum $full | trunc 8) -}}
 {{- end -}}
 {{- end -}}
 
