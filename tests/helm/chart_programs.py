@@ -8,7 +8,6 @@ import pytest
 
 _SCRIPT = Path(__file__).with_name("tools.sh")
 _VERSION_OF = {"etcd": "KUBERNETES", "kube-apiserver": "KUBERNETES", "kube-controller-manager": "KUBERNETES"}
-_VERSION_OF["kube-scheduler"] = "KUBERNETES"
 
 
 def program(name: str) -> Path:

@@ -81,7 +81,6 @@ import (
 	_ "go.etcd.io/etcd/server/v3"
 	_ "k8s.io/kubernetes/cmd/kube-apiserver"
 	_ "k8s.io/kubernetes/cmd/kube-controller-manager"
-	_ "k8s.io/kubernetes/cmd/kube-scheduler"
 )
 GO
   (cd "$module" && go mod tidy -e)
@@ -107,7 +106,6 @@ cluster() {
   once "etcd-$KUBERNETES" control_plane go.etcd.io/etcd/server/v3
   once "kube-apiserver-$KUBERNETES" control_plane k8s.io/kubernetes/cmd/kube-apiserver
   once "kube-controller-manager-$KUBERNETES" control_plane k8s.io/kubernetes/cmd/kube-controller-manager
-  once "kube-scheduler-$KUBERNETES" control_plane k8s.io/kubernetes/cmd/kube-scheduler
 }
 
 case "${1:-all}" in
