@@ -17,4 +17,4 @@ shift
 if [ "$without" = "$embedded" ]; then
   if [ "$accelerator" = gpu ]; then set -- "$@" --extra gpu; else set -- "$@" --group cpu; fi
 fi
-exec uv export --quiet --no-default-groups --no-emit-project --no-header --no-annotate "$@"
+exec uv export --quiet --no-default-groups --no-emit-project --no-header --no-annotate --extra object-store "$@"

@@ -1,6 +1,6 @@
 """Recommend, click, and wait until the list has changed: the circle through every running part. Standard library only.
 
-Reads RECOMMENDER and COLLECTOR (URLs), KEY (an API key that may recommend and write) and SECONDS (to wait at most).
+Reads RECOMMENDER and COLLECTOR (URLs), KEY (an API key that may recommend and write) and SECONDS_TO_WAIT.
 Exits 0 when the click changed the list, 1 with one sentence when it did not.
 """
 
@@ -40,13 +40,13 @@ def main() -> None:
     accepted = call(f"{collector}/v1/events", click)
     print(f"shown {shown}; clicked {shown[0]}: {accepted['results'][0]['status']}")
     started = time.monotonic()
-    while time.monotonic() - started < float(os.environ.get("SECONDS", "60")):
+    while time.monotonic() - started < float(os.environ.get("SECONDS_TO_WAIT", "60")):
         items = [item["item_id"] for item in slate()["slate"]]
         if items != shown:
             print(f"after {time.monotonic() - started:.1f} s the list is {items}")
             return
         time.sleep(0.2)
-    sys.exit(f"the list did not change within {os.environ.get('SECONDS', '60')} s of the click")
+    sys.exit(f"the list did not change within {os.environ.get('SECONDS_TO_WAIT', '60')} s of the click")
 
 
 main()
