@@ -89,9 +89,7 @@ def _ground(lake: LakeSettings, namespace: Namespace, until: int) -> tuple[int, 
     """Return the cut and the snapshot of each table, the same in all processes though the clock and the lake move."""
     newest = [current_snapshot_id(lake, namespace, name) for name in TRAINING_COLUMNS]
     cut, *snapshots = of_first([until, *(_NOTHING if one is None else one for one in newest)])
-    pinned = {
-        name: None if one == _NOTHING else one for name, one in zip(TRAINING_COLUMNS, snapshots, strict=True)
-    }
+    pinned = {name: None if one == _NOTHING else one for name, one in zip(TRAINING_COLUMNS, snapshots, strict=True)}
     return cut, pinned
 
 

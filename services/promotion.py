@@ -44,7 +44,9 @@ def newest_candidate(registry: Registry) -> str | None:
     promoted = {change.model_version for change in registry.history()}
     champion = registry.champion()
     oldest = champion.model_version if champion is not None else ""
-    return max((version for version in registry.versions() if version not in promoted and version > oldest), default=None)
+    return max(
+        (version for version in registry.versions() if version not in promoted and version > oldest), default=None
+    )
 
 
 def consider(registry: Registry, version: str, lake: Later, settings: ModelSettings) -> Candidacy:

@@ -1,8 +1,9 @@
 """Feast's registry in an object store, where every pod finds it."""
 
+from object_store import object_store
+
 from features.config import StoreSettings
 from features.store import FeatureStore
-from object_store import object_store
 from streaming.namespace import Namespace
 
 

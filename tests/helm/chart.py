@@ -39,7 +39,9 @@ def rendered(*files: Path, release: str = "rel", sets: Sequence[str] = ()) -> st
 @cache
 def _rendered(files: tuple[Path, ...], release: str, sets: tuple[str, ...]) -> str:
     arguments = [argument for file in files for argument in ("--values", str(file))]
-    arguments += [argument for one in sets for argument in ("--set-json" if "=[" in one or "={" in one else "--set", one)]
+    arguments += [
+        argument for one in sets for argument in ("--set-json" if "=[" in one or "={" in one else "--set", one)
+    ]
     done = subprocess.run(
         [program("helm"), "template", release, CHART, "--kube-version", "1.37.0", *arguments],
         capture_output=True,

@@ -209,7 +209,9 @@ def _define_resources(cluster: Cluster) -> None:
 
     def established() -> bool:
         return all(
-            any(one["type"] == "Established" and one["status"] == "True" for one in item["status"].get("conditions", []))
+            any(
+                one["type"] == "Established" and one["status"] == "True" for one in item["status"].get("conditions", [])
+            )
             for item in cluster.api.get(path).json()["items"]
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 KUBERNETES = "1.37.0"
+_LOCATION = "{{ .NormalizedKubernetesVersion }}-standalone{{ .StrictSuffix }}/{{ .ResourceKind }}{{ .KindSuffix }}.json"
 _CRDS = Path(__file__).parent / "crds"
 
 
@@ -28,7 +29,7 @@ def write_schemas(folder: Path) -> str:
             schema = _strict(version["schema"]["openAPIV3Schema"])
             name = f"{kind}-{group.partition('.')[0]}-{version['name']}.json".lower()
             (target / name).write_text(json.dumps(schema), encoding="utf-8")
-    return f"{folder}/{{{{ .NormalizedKubernetesVersion }}}}-standalone{{{{ .StrictSuffix }}}}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
+    return f"{folder}/{_LOCATION}"
 
 
 def _definitions() -> list[Any]:

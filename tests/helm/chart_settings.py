@@ -83,7 +83,10 @@ def values_block() -> str:
 
 def secrets_block() -> str:
     """Return the secret settings as they stand in values.yaml: by reference."""
-    lines = ["# Settings that are secret, by reference to Secrets that exist; `secret: \"\"` leaves one unset.", "secrets:"]
+    lines = [
+        '# Settings that are secret, by reference to Secrets that exist; `secret: ""` leaves one unset.',
+        "secrets:",
+    ]
     section = ""
     for path, field in leaves():
         if not is_secret(field):

@@ -1,7 +1,7 @@
-"""Turn what the chart renders of recommender and collector into something that `podman kube play` runs on one machine.
+"""Turn what the chart renders of recommender and collector into what `podman kube play` runs on one machine.
 
-Reads a rendering on standard input and writes pods and their ConfigMaps. What podman 4.3 cannot do is left out: ports on
-the host's network, probes without curl in the image, preStop, and volume claims, which become folders of the pod.
+Reads a rendering on standard input and writes pods and their ConfigMaps. What podman 4.3 cannot do is left out: ports
+on the host's network, probes without curl in the image, preStop, and volume claims, which become folders of the pod.
 """
 
 import base64

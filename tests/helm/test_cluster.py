@@ -20,7 +20,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def place(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     """A namespace of this test alone."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name.lower()).strip("-")[-40:].strip("-")
+    name = (
+        "".join(letter if letter.isalnum() else "-" for letter in request.node.name.lower()).strip("-")[-40:].strip("-")
+    )
     cluster.make_namespace(name)
     return name
 
@@ -77,20 +79,22 @@ def test_two_releases_live_in_one_namespace(cluster: Cluster, place: str) -> Non
         cluster.install(place, "two", values_of("default"), "--set", "settings.namespace=second")
     for release in ("one", "two"):
         wait_until(
-            lambda release=release: len(  # type: ignore[misc]
-                [
-                    pod
-                    for pod in pods_of(cluster, place, "recommender")
-                    if pod["metadata"]["labels"]["app.kubernetes.io/instance"] == release
-                ]
+            lambda release=release: (
+                len(  # type: ignore[misc]
+                    [
+                        pod
+                        for pod in pods_of(cluster, place, "recommender")
+                        if pod["metadata"]["labels"]["app.kubernetes.io/instance"] == release
+                    ]
+                )
+                == 2
             )
-            == 2
         )
     before = cluster.everything(place)
     cluster.helm("uninstall", "one", "--namespace", place)
     wait_until(lambda: not any(one.startswith("one") for one in cluster.everything(place)["pods"]), 120)
     after = cluster.everything(place)
-    assert {one for one in after["deployments"]} == {one for one in before["deployments"] if one.startswith("two")}
+    assert after["deployments"] == {one for one in before["deployments"] if one.startswith("two")}
 
 
 def test_an_upgrade_changes_settings_and_a_rollback_takes_it_back(cluster: Cluster, place: str) -> None:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from chart import CHART, CASES, values_of
+from chart import CASES, CHART, values_of
 from chart_programs import program
 
 

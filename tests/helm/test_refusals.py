@@ -21,10 +21,16 @@ GUARDED = [
     (["monitoring.scrape.enabled=true"], "monitoring.scrape.key.secret is empty"),
     (["tests.enabled=true"], "tests.key.secret is empty"),
     (["recommender.replicas=1"], "recommender.pdb.enabled is true with a single replica"),
-    (["updater.hpa.enabled=true", "updater.keda.enabled=true"], "updater.hpa.enabled and updater.keda.enabled are both true"),
+    (
+        ["updater.hpa.enabled=true", "updater.keda.enabled=true"],
+        "updater.hpa.enabled and updater.keda.enabled are both true",
+    ),
     (["recommender.hpa.enabled=true", "recommender.hpa.minReplicas=20"], "recommender.hpa.minReplicas is more than"),
     (["updater.replicas=5"], "updater may have 5 replicas and settings.kafka.partitions is 4"),
-    (["recommender.terminationGracePeriodSeconds=15"], "recommender.terminationGracePeriodSeconds is 15, and the pod needs 20"),
+    (
+        ["recommender.terminationGracePeriodSeconds=15"],
+        "recommender.terminationGracePeriodSeconds is 15, and the pod needs 20",
+    ),
     (["collector.spool.enabled=false", "settings.serving.event_spool_mb=10"], "settings.serving.event_spool_mb is set"),
     (
         ["collector.hpa.enabled=true", "collector.hpa.behavior.scaleDown.selectPolicy=Max"],
@@ -34,7 +40,10 @@ GUARDED = [
     (["train.pods=2", "settings.model.checkpoint_steps=100"], "train.checkpoints.claim is empty"),
     (["jobs.backup.enabled=true"], "jobs.backup.target is empty"),
     (["spark.mode=operator"], "spark.image.repository is empty"),
-    (["ingress.enabled=true", "ingress.recommender=a.example", "gateway.enabled=true"], "ingress.enabled and gateway.enabled"),
+    (
+        ["ingress.enabled=true", "ingress.recommender=a.example", "gateway.enabled=true"],
+        "ingress.enabled and gateway.enabled",
+    ),
     (["ingress.enabled=true"], "ingress.recommender and ingress.collector are both empty"),
     (["gateway.enabled=true"], "gateway.parentRefs is empty"),
 ]
@@ -71,7 +80,7 @@ def test_a_value_that_is_misspelt_or_of_the_wrong_type_is_named_by_its_path(one:
 
 
 def test_without_any_value_the_first_thing_to_set_is_named() -> None:
-    with pytest.raises(Refused, match="settings.kafka.bootstrap_servers is empty: set it to the host:port list"):
+    with pytest.raises(Refused, match=r"settings\.kafka\.bootstrap_servers is empty: set it to the host:port list"):
         rendered()
 
 

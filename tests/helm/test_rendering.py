@@ -65,9 +65,9 @@ def schemas(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def check_schemas(text: str, schemas: str) -> tuple[int, dict[str, Any]]:
+    how = ["-strict", "-summary", "-output", "json", "-kubernetes-version", KUBERNETES, "-schema-location", schemas]
     done = subprocess.run(
-        [program("kubeconform"), "-strict", "-summary", "-output", "json", "-kubernetes-version", KUBERNETES]
-        + ["-schema-location", schemas],
+        [program("kubeconform"), *how],
         input=text,
         capture_output=True,
         text=True,
@@ -122,12 +122,14 @@ def test_kube_score_finds_nothing_critical(name: str, tmp_path: Path) -> None:
     file = tmp_path / "all.yaml"
     # Of a custom resource's pods it knows nothing, and a Bento's user is below its limit by BentoML's own choice.
     file.write_text(rendered(values_of(name)))
-    ignored = ["container-image-pull-policy", *(["container-security-context-user-group-id"] if name == "bento" else [])]
+    ignored = [
+        "container-image-pull-policy",
+        *(["container-security-context-user-group-id"] if name == "bento" else []),
+    ]
     ignored += ["pod-networkpolicy"] if name == "small" else []  # it says networkPolicy.enabled=false
     ignored += ["networkpolicy-targets-pod"] if name == "spark-operator" else []
     done = subprocess.run(
-        [program("kube-score"), "score", file, "--output-format", "json", "--ignore-container-cpu-limit"]
-        + ["--ignore-test", ",".join(ignored)],
+        [program("kube-score"), "score", file, "--output-format", "json", "--ignore-test", ",".join(ignored)],
         capture_output=True,
         text=True,
         check=False,
@@ -188,7 +190,9 @@ def test_selectors_find_their_own_pods_and_no_others(name: str) -> None:
     labels = pod_labels(found)
     for one in found:
         if one["kind"] in ("Deployment", "StatefulSet"):
-            matched = [where for where, of in labels.items() if one["spec"]["selector"]["matchLabels"].items() <= of.items()]
+            matched = [
+                where for where, of in labels.items() if one["spec"]["selector"]["matchLabels"].items() <= of.items()
+            ]
             assert matched == [f"{one['kind']}/{one['metadata']['name']}"]
         if one["kind"] == "Service":
             assert any(one["spec"]["selector"].items() <= of.items() for of in labels.values()), one["metadata"]["name"]

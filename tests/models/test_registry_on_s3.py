@@ -10,6 +10,7 @@ from object_store import object_store
 from models.registry import Champion, ChampionChanged, Registry
 from streaming.namespace import Namespace
 
+
 @pytest.fixture(scope="module")
 def store() -> Iterator[str]:
     with object_store("models") as url:
