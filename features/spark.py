@@ -21,11 +21,12 @@ def build_session(lake: LakeSettings, namespace: Namespace, cache: Path) -> Spar
 
     `cache` is the user's cache with jars and Java. Stop the session with `.stop()`.
     """
-    options = _java_options(lake, cache) | _spark_options(lake) | catalog_options(lake)
+    options = _java_options(lake, cache) | spark_options(lake) | catalog_options(lake)
     builder = SparkSession.builder.appName(f"flywheel-{namespace}").master(lake.spark_master)
     for key, value in options.items():
         builder = builder.config(key, value)
-    with _environment(JAVA_HOME=str(java_home(cache)), PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1"):
+    here = {"SPARK_LOCAL_IP": "127.0.0.1"} if _is_local(lake) else {}
+    with _environment(JAVA_HOME=str(java_home(cache)), PYSPARK_PYTHON=sys.executable, **here):
         return builder.getOrCreate()
 
 
@@ -81,7 +82,7 @@ def _java_options(lake: LakeSettings, cache: Path) -> dict[str, str]:
     logging = f'"-Dlog4j2.configurationFile={Path(__file__).with_name("log4j2.properties")}"'
     flags = ["-XX:+UseSerialGC", "-Duser.timezone=UTC", *room, logging]
     # Short jobs on one machine never reach the second compiler's gains: stopping at the first one took a third off.
-    local = lake.spark_master.startswith("local")
+    local = _is_local(lake)
     return {
         "spark.jars" if not local else "spark.driver.extraClassPath": ("," if not local else ":").join(jars),
         "spark.driver.memory": lake.driver_memory,
@@ -90,19 +91,23 @@ def _java_options(lake: LakeSettings, cache: Path) -> dict[str, str]:
     }
 
 
-def _spark_options(lake: LakeSettings) -> dict[str, str]:
-    return {
+def spark_options(lake: LakeSettings) -> dict[str, str]:
+    # Executors elsewhere must reach the driver, at the address that Spark or its operator finds.
+    alone = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    return (alone if _is_local(lake) else {}) | {
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(lake.shuffle_partitions),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # From 128 keys on Spark would sort for a collecting aggregation instead of hashing.
         "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "100000",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
+
+
+def _is_local(lake: LakeSettings) -> bool:
+    return lake.spark_master.startswith("local")
 
 
 @contextmanager

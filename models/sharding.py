@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,6 +273,13 @@ class Sharded:
 def is_first() -> bool:
     """Whether this process is the one that writes results."""
     return distributed.get_rank() == 0
+
+
+def of_first(values: Sequence[int]) -> list[int]:
+    """Return the first process's values, whatever this one's are; as many must be given everywhere."""
+    tensor = torch.tensor(values, dtype=torch.int64, device=device())
+    distributed.broadcast(tensor, 0)
+    return [int(value) for value in tensor.tolist()]
 
 
 def total(value: float) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.config import LakeSettings
-from features.snapshots import read_table
+from features.snapshots import current_snapshot_id, read_table
 from models.artifact import write_artifact
 from models.beginning import choose_beginning
 from models.checkpoints import Checkpoints, NotSaved
@@ -16,7 +16,7 @@ from models.export import artifact_parts
 from models.fitting import Timer, fit
 from models.progress import Progress, Step
 from models.registry import Registry
-from models.sharding import is_first, process_group
+from models.sharding import is_first, of_first, process_group
 from models.spec import Lineage
 from models.text_reading import text_reader
 from streaming.namespace import Namespace
@@ -27,6 +27,8 @@ TRAINING_COLUMNS = {
     "item_features": ("item_id", "event_timestamp", "item_interactions_total", "item_mean_value"),
     "examples": ("*",),
 }
+
+_NOTHING = -1  # instead of the id of a table that nothing was written to; Iceberg's are positive
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,10 @@ def train(
     registry = Registry(artifacts_url(settings), namespace)
     with process_group():
         with timer.part("read"):
+            until, pinned = _ground(lake, namespace, until)
             snapshots = {
-                name: read_table(lake, namespace, name, columns=columns) for name, columns in TRAINING_COLUMNS.items()
+                name: read_table(lake, namespace, name, snapshot_id=pinned[name], columns=columns)
+                for name, columns in TRAINING_COLUMNS.items()
             }
             tables = Tables(**{name: snapshot.arrow for name, snapshot in snapshots.items()}, until=until)
             data = read_text(training_data(tables))
@@ -79,6 +83,14 @@ def train(
                 if checkpoints:
                     checkpoints.remove()
     return TrainedModel(version, until, lineage, beginning.sentence, dict(parts.metrics), timer.seconds)
+
+
+def _ground(lake: LakeSettings, namespace: Namespace, until: int) -> tuple[int, dict[str, int | None]]:
+    """Return the cut and the snapshot of each table, the same in all processes though the clock and the lake move."""
+    newest = [current_snapshot_id(lake, namespace, name) for name in TRAINING_COLUMNS]
+    cut, *snapshots = of_first([until, *(_NOTHING if one is None else one for one in newest)])
+    pinned = {name: None if one == _NOTHING else one for name, one in zip(TRAINING_COLUMNS, snapshots, strict=True)}
+    return cut, pinned
 
 
 def _of_first(progress: Progress) -> Progress:

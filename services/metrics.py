@@ -182,6 +182,7 @@ class RecommendMetrics:
         self._short = Counter(
             "flywheel_short_slates", "Slates with fewer items than were asked for.", ("surface",), registry=registry
         )
+        self._empty = Counter("flywheel_empty_slates", "Slates without an item.", ("surface",), registry=registry)
         self._model = Gauge(
             "flywheel_model",
             "1 for the model version that answers, 0 for those that did.",
@@ -223,6 +224,10 @@ class RecommendMetrics:
     def short(self, surface: str) -> None:
         """Count a slate that could not be filled."""
         self._short.labels(surface).inc()
+
+    def empty(self, surface: str) -> None:
+        """Count a slate without an item."""
+        self._empty.labels(surface).inc()
 
     def model(self, version: str | None, age_s: float | None) -> None:
         """Record the model that answers and its age."""

@@ -36,6 +36,19 @@ class Candidacy:
     verdict: Verdict
 
 
+def newest_candidate(registry: Registry) -> str | None:
+    """Return the newest model that is younger than the champion and never was one; None where there is none.
+
+    Versions begin with the end of their training data, so their order is that of their age.
+    """
+    promoted = {change.model_version for change in registry.history()}
+    champion = registry.champion()
+    oldest = champion.model_version if champion is not None else ""
+    return max(
+        (version for version in registry.versions() if version not in promoted and version > oldest), default=None
+    )
+
+
 def consider(registry: Registry, version: str, lake: Later, settings: ModelSettings) -> Candidacy:
     """Ask the gate about a model.
 

@@ -73,6 +73,7 @@ class InProcess:
     ranker: Ranker
     surfaces: Mapping[str, Surface] = field(default_factory=lambda: BUILT_IN)
     front: Any = None
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def put(self, *events: Event) -> None:
         self.engine.apply_items([Received(event, b"", "items", 0, number, 0) for number, event in enumerate(events)])
@@ -130,7 +131,7 @@ def in_process(
 
 
 def _application(one: InProcess, serving: ServingSettings) -> Recommender:
-    registry = CollectorRegistry()
+    registry = one.registry
     metrics = (RecommendMetrics(registry), ImpressionMetrics(registry))
     states = UserStates(one.histories, 5.0, 1_000, LastStates(0, time.monotonic), lambda _: None)  # type: ignore[arg-type]
     parts = Parts(

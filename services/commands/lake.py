@@ -69,7 +69,9 @@ def land(
         console().print(f"landed {inserted} of {records} records", highlight=False)
 
     serving, auditor = settings.serving, Auditor(lander, metrics, 60.0 * settings.lake.audit_minutes)
-    with metrics_server(serving.host, serving.metrics_port, registry, lambda: True), auditing(auditor):
+    # A query that fails ends the process, so as long as it answers it is alive.
+    port = None if available_now else serving.metrics_port
+    with metrics_server(serving.host, port, registry, lambda: True), auditing(auditor):
         result = run(lander, available_now=available_now, stop=stop, progress=progress)
     show("Landed", [msgspec.to_builtins(landing) for landing in result.landings], as_json)
 

@@ -98,19 +98,28 @@ def evaluate(
 
 
 def promote(
-    version: Version,
+    version: Annotated[str | None, typer.Argument(help="A version that `flywheel models` lists.")] = None,
+    newest: Annotated[
+        bool, typer.Option("--newest", help="The newest model that is younger than the champion; none is no failure.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Promote without a pass of the gate; needs --reason.")] = False,
     reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a model the champion when the gate passes, or with --force for a reason that is kept."""
     from services.config import load_settings
-    from services.promotion import announce, consider, need_reason
+    from services.promotion import announce, consider, need_reason, newest_candidate
     from services.promotion import promote as run
 
     need_reason(force, reason)
+    if (version is None) != newest:
+        raise typer.BadParameter("name a version or say --newest, not both")
     settings = load_settings()
     registry = _registry(settings)
+    if version is None and (version := newest_candidate(registry)) is None:
+        say(["No model is younger than the champion."])
+        show("Promoted", [], as_json)
+        return
     candidacy = consider(registry, version, _lake(settings), settings.model)
     change = run(registry, candidacy, force, reason, time.time_ns() // 1_000_000)
     say([f"Gate: {candidacy.verdict.sentence()}"])

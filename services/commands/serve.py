@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import typer
 
-from services.commands.common import stop_on_signal
+from services.commands.common import say, stop_on_signal
 
 
 class Service(StrEnum):
@@ -20,6 +20,7 @@ class Service(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("serve")(serve)
+    app.command("drain-spool")(drain_spool)
     app.command("update-history")(update_history)
 
 
@@ -29,6 +30,17 @@ def serve(service: Service) -> None:
     from services.hosting import serve as host
 
     host(service.value, load_settings(), os.environ)
+
+
+def drain_spool() -> None:
+    """Send to Kafka what collectors that are gone have left in the spool folder, then end."""
+    from services.config import load_settings
+    from services.draining import drain
+
+    settings = load_settings()
+    stop = threading.Event()
+    stop_on_signal(stop)
+    say([f"Sent {drain(settings, stop)} records"])
 
 
 def update_history() -> None:

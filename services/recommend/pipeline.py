@@ -194,6 +194,8 @@ class Pipeline:
             self._metrics.fallback(name)
         if len(slate.items) < ask.n and not ask.shown:  # a list's last page may be short
             self._metrics.short(ask.surface.name)
+            if not slate.items:
+                self._metrics.empty(ask.surface.name)
 
 
 def choose(live: Live, ask: Ask, state: State, watch: Stopwatch, rank: Rank = score_rows) -> Slate:

@@ -87,13 +87,17 @@ def locked_jars(name: str) -> list[LockedJar]:
 def _resolve(name: str, cache: Path) -> list[Path]:
     root = cache / "jars" / name
     jars = locked_jars(name)
-    with _locked(root):
-        missing = [jar for jar in jars if not (root / jar.path).exists()]
-        if missing:
-            _fetch(missing, root, cache)
-        for jar in jars:
-            _check(jar, root)
+    if _missing(jars, root):  # a cache that is complete may lie on a disk that cannot be written
+        with _locked(root):
+            if missing := _missing(jars, root):
+                _fetch(missing, root, cache)
+    for jar in jars:
+        _check(jar, root)
     return [root / jar.path for jar in jars]
+
+
+def _missing(jars: list[LockedJar], root: Path) -> list[LockedJar]:
+    return [jar for jar in jars if not (root / jar.path).exists()]
 
 
 @contextmanager

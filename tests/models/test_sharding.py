@@ -72,6 +72,10 @@ def test_two_processes_fit_all_models_as_one_does(fitted: Fitted, together: Path
     np.testing.assert_allclose(two["ranker"], fitted.ranker.items.numpy(), atol=TABLE)
 
 
+def test_all_processes_go_by_what_the_first_one_says(together: Path) -> None:
+    assert list(found(together, "fit")["told"]) == [1, 5, 2**62]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("model", layouts.MODELS)
 def test_batches_that_overlap_as_on_a_gpu_change_nothing(model: str, together: Path) -> None:

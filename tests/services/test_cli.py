@@ -104,6 +104,19 @@ def test_a_model_that_does_not_exist_cannot_be_promoted_or_evaluated(tmp_path: P
         assert "flywheel models" in sentence(done) or "flywheel land" in sentence(done)
 
 
+def test_promoting_the_newest_model_where_there_is_none_changes_nothing_and_is_no_failure(tmp_path: Path) -> None:
+    done = run("promote", "--newest", "--json", home=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    assert "No model is younger" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["m1", "--newest"]])
+def test_promote_wants_a_version_or_the_newest_and_not_both(arguments: list[str], tmp_path: Path) -> None:
+    done = run("promote", *arguments, home=tmp_path)
+    assert done.returncode == 2
+    assert "--newest" in done.stderr
+
+
 def test_rolling_back_without_a_champion_is_a_sentence(tmp_path: Path) -> None:
     done = run("rollback", "--reason", "worse", home=tmp_path)
     assert done.returncode == 1

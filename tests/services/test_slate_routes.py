@@ -28,6 +28,17 @@ def test_a_guest_is_answered_without_the_store(recommender: InProcess) -> None:
     assert set(recommender.refused("/v1/session/recommend", user_id="u3")) == {"user_id"}
 
 
+def test_an_empty_slate_is_counted(recommender: InProcess) -> None:
+    def empty() -> float:
+        return recommender.registry.get_sample_value("flywheel_empty_slates_total", {"surface": "home"}) or 0.0
+
+    before = empty()
+    assert slate(recommender.post("/v1/recommend", user_id="u1", n=5)) != []
+    assert empty() == before
+    assert slate(recommender.post("/v1/recommend", user_id="u1", n=5, categories=["none of them"])) == []
+    assert empty() == before + 1
+
+
 def test_a_batch_answers_each_as_if_alone_and_what_is_wrong_fails_alone(recommender: InProcess) -> None:
     recommender.log.impressions.clear()
     requests: list[Any] = [{"user_id": f"u{number}", "n": 5, "surface": "probe"} for number in range(20)]

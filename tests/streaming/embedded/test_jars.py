@@ -69,3 +69,12 @@ def test_without_a_network_a_missing_jar_is_one_clear_sentence(
     next((own_cache / "jars" / "broker").glob("org.jspecify/**/*.jar")).unlink()
     with pytest.raises(JarsUnavailable, match=r"1 jars could not be fetched from Maven Central .*: check the network"):
         broker_jars(own_cache)
+
+
+def test_a_complete_cache_is_only_read(own_cache: Path) -> None:
+    """An image has its jars on a disk that cannot be written."""
+    root = own_cache / "jars" / "broker"
+    (root / ".lock").unlink(missing_ok=True)
+    before = {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
+    broker_jars(own_cache)
+    assert {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]} == before

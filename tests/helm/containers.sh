@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Runs the rendered recommender and collector as containers on this machine, without Docker and without a cluster:
+# they must become ready, answer, let a click change the list, and end well on SIGTERM.
+# Needs root and: apt-get install debootstrap buildah podman runc catatonit; and tests/helm/tools.sh static.
+# Everything is made in one folder (BASE keeps the base image between runs); a base image is never published.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+work="${CONTAINERS_WORK:-$(mktemp -d)}"
+base_tar="${BASE:-$work/base.tar}"
+helm=$(ls "${XDG_CACHE_HOME:-$HOME/.cache}"/flywheel/tools/helm-[0-9]* | grep -v docs | head -1)
+port_recommender=18000 port_collector=18001 port_kafka=18092 port_valkey=18379
+mkdir -p "$work"
+cat >"$work/storage.conf" <<CONF
+[storage]
+driver = "vfs"
+graphroot = "$work/images"
+runroot = "$work/run"
+CONF
+cat >"$work/containers.conf" <<'CONF'
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+[engine]
+cgroup_manager = "cgroupfs"
+runtime = "runc"
+CONF
+export CONTAINERS_STORAGE_CONF="$work/storage.conf" CONTAINERS_CONF="$work/containers.conf" BUILDAH_ISOLATION=chroot
+
+say() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*"; }
+
+stack=""
+stop() {
+  podman pod rm --force --all >/dev/null 2>&1 || true
+  [[ -n "$stack" ]] && kill "$stack" 2>/dev/null && wait "$stack" 2>/dev/null || true
+}
+trap stop EXIT
+
+# A base as python:3.11-slim is, from Debian's own packages, with this machine's certificate authorities.
+if [[ ! -f "$base_tar" ]]; then
+  say "making a base of Debian's packages"
+  mirror=$(apt-get indextargets --format '$(SITE)' | grep -v security | head -1)
+  debootstrap --variant=minbase --include=python3-minimal,python3-venv,ca-certificates bookworm "$work/root" "$mirror" \
+    >"$work/debootstrap.log"
+  if [[ -n "${SSL_CERT_FILE:-}" ]]; then cp "$SSL_CERT_FILE" "$work/root/etc/ssl/certs/ca-certificates.crt"; fi
+  tar -C "$work/root" --exclude=./var/cache --exclude=./var/lib/apt/lists -cf "$base_tar" .
+fi
+mkdir -p "$work/context"
+ln -f "$base_tar" "$work/context/base.tar" 2>/dev/null || cp "$base_tar" "$work/context/base.tar"
+printf 'FROM scratch\nADD base.tar /\nENV PATH=/usr/local/bin:/usr/bin:/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt\n' \
+  >"$work/context/Containerfile"
+buildah bud --quiet --layers=false -t localhost/base:bookworm "$work/context" >/dev/null
+
+say "building the image of the services"
+buildah bud --quiet --layers=true --build-arg BASE=localhost/base:bookworm --target services \
+  --ignorefile helm/images/Containerfile.dockerignore -f helm/images/Containerfile -t localhost/flywheel-services:test . >"$work/build.log" 2>&1 || { tail -5 "$work/build.log"; exit 1; }
+podman image inspect localhost/flywheel-services:test --format 'size {{.Size}} bytes, user {{.User}}'
+podman image inspect localhost/base:bookworm --format 'of which the base {{.Size}} bytes'
+if podman run --rm --network none localhost/flywheel-services:test \
+  python -c 'import importlib.util, sys; sys.exit(any(importlib.util.find_spec(n) for n in ("torch", "nvidia", "pyspark", "feast")))'; then
+  say "no torch, no CUDA, no Spark, no Feast in it"
+else
+  say "FAILED: the image carries what it must not" && exit 1
+fi
+
+say "starting Kafka, Valkey and the history updater on loopback"
+export FLYWHEEL_HOME="$work/home" FLYWHEEL_KAFKA__PORT=$port_kafka FLYWHEEL_STORE__PORT=$port_valkey FLYWHEEL_KAFKA__PARTITIONS=2
+mkdir -p "$FLYWHEEL_HOME"
+uv run --no-sync flywheel up >"$work/up.log" 2>&1 &
+stack=$!
+until [[ -f "$FLYWHEEL_HOME/run/stack.json" ]]; do
+  kill -0 "$stack" || { tail -5 "$work/up.log"; exit 1; }
+  sleep 1
+done
+export FLYWHEEL_SERVING__API_KEYS_FILE="$work/keys.json"
+key=$(uv run --no-sync flywheel add-key tests --scope recommend --scope write)
+chmod 644 "$work/keys.json"
+
+say "playing what the chart renders"
+"$helm" template rel helm/flywheel -f helm/flywheel/ci/default-values.yaml \
+  --set images.services.repository=localhost/flywheel-services,images.services.tag=test \
+  --set settings.kafka.bootstrap_servers=127.0.0.1:$port_kafka,settings.kafka.partitions=2,updater.replicas=2 \
+  --set settings.model.artifacts=memory://models,objectStore.secret="" \
+  --set recommender.port=$port_recommender,collector.port=$port_collector,listenAddress=0.0.0.0 >"$work/rendered.yaml"
+sed -i 's/FLYWHEEL_SERVING__HOST: "0.0.0.0"/FLYWHEEL_SERVING__HOST: "127.0.0.1"/' "$work/rendered.yaml" # this machine alone
+uv run --no-sync python tests/helm/containers.py "$work/keys.json" "redis://127.0.0.1:$port_valkey/0" <"$work/rendered.yaml" >"$work/play.yaml"
+started=$(date +%s%N)
+podman kube play --network host "$work/play.yaml" >/dev/null
+
+ready() { curl -fsS -o /dev/null "http://127.0.0.1:$1/readyz" 2>/dev/null; }
+for service in recommender:$port_recommender collector:$port_collector; do
+  until ready "${service#*:}"; do
+    if (($(date +%s%N) - started > 180000000000)); then
+      podman logs "${service%:*}-${service%:*}" | tail -20
+      say "FAILED: ${service%:*} is not ready after 180 s" && exit 1
+    fi
+    sleep 0.2
+  done
+  say "${service%:*} ready after $((($(date +%s%N) - started) / 1000000)) ms"
+done
+
+for name in recommender collector; do
+  podman inspect "$name-$name" --format "$name: user {{.Config.User}}, read-only root {{.HostConfig.ReadonlyRootfs}}, memory limit {{.HostConfig.Memory}}"
+  if podman exec "$name-$name" touch /usr/written 2>/dev/null; then say "FAILED: $name's root can be written" && exit 1; fi
+done
+
+curl -fsS "http://127.0.0.1:$port_collector/v1/items" -H "authorization: Bearer $key" -H 'content-type: application/json' \
+  -d '['"$(seq -s, 1 20 | sed -E 's/([0-9]+)/{"item_id":"i\1","title":"Item \1","categories":["c"]}/g')"']' >/dev/null
+until curl -fsS "http://127.0.0.1:$port_recommender/v1/recommend" -H "authorization: Bearer $key" \
+  -H 'content-type: application/json' -d '{"user_id":"nobody","n":5}' | grep -q '"item_id"'; do sleep 0.2; done
+say "helm test's script"
+RECOMMENDER=http://127.0.0.1:$port_recommender COLLECTOR=http://127.0.0.1:$port_collector KEY=$key SECONDS_TO_WAIT=60 \
+  python3 helm/flywheel/files/circle.py
+
+for name in recommender collector; do
+  began=$(date +%s%N)
+  podman stop --time 45 "$name-$name" >/dev/null
+  took=$((($(date +%s%N) - began) / 1000000))
+  code=$(podman inspect "$name-$name" --format '{{.State.ExitCode}}')
+  say "$name ended $took ms after SIGTERM with exit code $code"
+  [[ "$code" == 0 ]] || { podman logs "$name-$name" | tail -5; exit 1; }
+done
+say "passed"

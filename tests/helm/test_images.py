@@ -1,0 +1,62 @@
+"""What an image leaves out, its processes do not miss."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+IMAGES = Path(__file__).parents[2] / "helm" / "images"
+MODULES = {
+    "services": ("services.hosting", "services.recommender", "services.collector", "services.draining"),
+    "jobs": (
+        "features.landing",
+        "features.maintenance",
+        "features.training_set",
+        "features.updater",
+        "services.draining",
+        "services.promotion",
+        "services.quality.compare",
+        "streaming.topics",
+    ),
+}
+_CALLED = {"tensorboardx": "tensorBoardX", "pyiceberg-core": "pyiceberg_core"}
+_PROGRAM = """
+import importlib, sys
+left_out, wanted = sys.argv[1].split(","), sys.argv[2].split(",")
+sys.modules.update(dict.fromkeys(left_out))  # an import of one of them fails
+for name in ["services.cli", *wanted]:
+    importlib.import_module(name)
+"""
+
+
+def left_out(image: str) -> list[str]:
+    """The modules that an image does not have, as its script lists their packages."""
+    script = (IMAGES / "requirements.sh").read_text(encoding="utf-8")
+    lists = dict(re.findall(r'^(\w+)="([^"]+)"$', script, re.MULTILINE))
+    (names,) = re.findall(rf'^  {image}\) without="([^"]+)"', script, re.MULTILINE)
+    packages = [package for name in re.findall(r"\$(\w+)", names) for package in lists[name].split()]
+    return [_CALLED.get(package, package) for package in packages]
+
+
+@pytest.mark.parametrize("image", MODULES)
+def test_the_processes_of_an_image_start_without_what_it_leaves_out(image: str) -> None:
+    missing = left_out(image)
+    assert "torch" in missing
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, ",".join(missing), ",".join(MODULES[image])],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_image_of_the_services_has_neither_torch_nor_cuda_nor_spark() -> None:
+    script = IMAGES / "requirements.sh"
+    done = subprocess.run([script, "services"], cwd=IMAGES.parents[1], capture_output=True, text=True, check=True)
+    names = set(re.findall(r"^([a-z0-9-]+)==", done.stdout, re.MULTILINE))
+    assert {"bentoml", "kafka-python", "redis", "onnxruntime", "s3fs"} <= names
+    assert not {name for name in names if name.startswith(("torch", "cuda", "pyspark", "feast", "triton"))}
+    assert {name for name in names if name.startswith("nvidia")} == {"nvidia-ml-py"}  # BentoML's, without a library

@@ -1,0 +1,90 @@
+"""Alerts and dashboard ask for metrics that exist, of this release alone."""
+
+import json
+import re
+
+import pytest
+from chart import case
+from prometheus_client import CollectorRegistry
+
+from services.consumer_metrics import ConsumerMetrics
+from services.landing_metrics import LandingMetrics
+from services.metrics import CollectorMetrics, HttpMetrics, ImpressionMetrics, RecommendMetrics, RecordMetrics
+from streaming.consumer import ConsumerCounts
+
+
+def names_of(*makers: type) -> dict[str, set[str]]:
+    """Every series of some metrics with its labels, as Prometheus sees them."""
+    found: dict[str, set[str]] = {}
+    for maker in makers:
+        registry = CollectorRegistry()
+        maker(registry)
+        for metric in list(registry._names_to_collectors.values()):
+            labels = set(metric._labelnames)
+            for suffix in {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(metric._type, ("",)):
+                found[f"{metric._name}{suffix}"] = labels | ({"le"} if suffix == "_bucket" else set())
+    return found
+
+
+RECOMMENDER = names_of(HttpMetrics, RecommendMetrics, ImpressionMetrics, RecordMetrics)
+COLLECTOR = names_of(HttpMetrics, CollectorMetrics)
+LANDING = names_of(LandingMetrics)
+UPDATER = {
+    f"{metric.name}_total" if metric.type == "counter" else metric.name: set(getattr(metric, "_labelnames", ()))
+    for metric in ConsumerMetrics(ConsumerCounts(), lambda: 0, lambda: 0.0).collect()
+}
+KNOWN = {"recommender": RECOMMENDER, "collector": COLLECTOR, "landing": LANDING, "updater": UPDATER}
+_SELECTOR = re.compile(r"(flywheel_\w+)\{([^}]*)\}")
+
+
+def expressions() -> list[tuple[str, str]]:
+    rules = next(one for one in case("production") if one["kind"] == "PrometheusRule")
+    found = [(rule["alert"], rule["expr"]) for group in rules["spec"]["groups"] for rule in group["rules"]]
+    config = next(one for one in case("production") if one["metadata"]["name"] == "rel-flywheel-dashboard")
+    board = json.loads(config["data"]["rel-flywheel.json"])
+    return found + [(panel["title"], target["expr"]) for panel in board["panels"] for target in panel["targets"]]
+
+
+@pytest.mark.parametrize(("name", "expression"), expressions())
+def test_an_expression_asks_for_a_metric_that_its_process_has(name: str, expression: str) -> None:
+    selectors = _SELECTOR.findall(expression)
+    assert len(selectors) == len(re.findall(r"flywheel_\w+", expression)), "a metric without a selector"
+    assert expression.count("(") == expression.count(")")
+    for metric, selector in selectors:
+        matchers = dict(re.findall(r'(\w+)=~?"([^"]*)"', selector))
+        component = matchers["job"].removeprefix("rel-flywheel-")
+        assert matchers["namespace"] == "default"
+        assert metric in KNOWN[component], metric
+        assert set(matchers) - {"job", "namespace"} <= KNOWN[component][metric], selector
+    for grouped in re.findall(r"by \(([^)]*)\)", expression):
+        for label in grouped.split(", "):
+            assert all(label in KNOWN[c][m] for m, s in selectors for c in KNOWN if f'-{c}"' in s), (name, label)
+
+
+def test_every_objective_has_its_alert() -> None:
+    rules = next(one for one in case("production") if one["kind"] == "PrometheusRule")
+    alerts = {rule["alert"]: rule for group in rules["spec"]["groups"] for rule in group["rules"]}
+    assert set(alerts) >= {
+        "FlywheelErrors",
+        "FlywheelSlow",
+        "FlywheelStale",
+        "FlywheelConsumerLag",
+        "FlywheelDeadLetters",
+        "FlywheelModelOld",
+        "FlywheelEmptyAnswers",
+    }
+    for name, rule in alerts.items():
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"]["runbook_url"].endswith(f"#{name.lower()}")
+
+
+def test_monitors_scrape_ports_and_paths_that_pods_have() -> None:
+    found = case("production")
+    monitors = [one for one in found if one["kind"] in ("ServiceMonitor", "PodMonitor")]
+    ports = {"recommender": "http", "collector": "http", "updater": "metrics", "landing": "metrics"}
+    for one in monitors:
+        component = one["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]
+        endpoint = (one["spec"].get("endpoints") or one["spec"]["podMetricsEndpoints"])[0]
+        assert (endpoint["port"], endpoint["path"]) == (ports.pop(component), "/metrics")
+        assert one["metadata"]["labels"]["release"] == "prometheus"
+    assert ports == {}
