@@ -19,7 +19,7 @@ Manifest = dict[str, Any]
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
 
 
-@dataclass(frozen=True)
+@dataclass
 class Refused(Exception):
     """Helm did not render; `sentence` is why."""
 

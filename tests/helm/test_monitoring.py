@@ -6,6 +6,7 @@ import re
 import pytest
 from chart import case
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 
 from services.consumer_metrics import ConsumerMetrics
 from services.landing_metrics import LandingMetrics
@@ -26,13 +27,18 @@ def names_of(*makers: type) -> dict[str, set[str]]:
     return found
 
 
+def names_in(collector: Collector) -> dict[str, set[str]]:
+    """Every series of a collector with its labels."""
+    return {
+        f"{metric.name}_total" if metric.type == "counter" else metric.name: set(getattr(metric, "_labelnames", ()))
+        for metric in collector.collect()
+    }
+
+
 RECOMMENDER = names_of(HttpMetrics, RecommendMetrics, ImpressionMetrics, RecordMetrics)
 COLLECTOR = names_of(HttpMetrics, CollectorMetrics)
-LANDING = names_of(LandingMetrics)
-UPDATER = {
-    f"{metric.name}_total" if metric.type == "counter" else metric.name: set(getattr(metric, "_labelnames", ()))
-    for metric in ConsumerMetrics(ConsumerCounts(), lambda: 0, lambda: 0.0).collect()
-}
+LANDING = names_in(LandingMetrics())
+UPDATER = names_in(ConsumerMetrics(ConsumerCounts(), lambda: 0, lambda: 0.0))
 KNOWN = {"recommender": RECOMMENDER, "collector": COLLECTOR, "landing": LANDING, "updater": UPDATER}
 _SELECTOR = re.compile(r"(flywheel_\w+)\{([^}]*)\}")
 

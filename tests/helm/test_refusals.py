@@ -17,6 +17,7 @@ GUARDED = [
         "secrets.kafka.sasl_password.secret is empty",
     ),
     (["secrets.store.redis_url.secret="], "secrets.store.redis_url.secret is empty"),
+    (["secrets.kafka.erasure_key.secret="], "secrets.kafka.erasure_key.secret is empty"),
     (["apiKeys.secret="], "apiKeys.secret is empty"),
     (["monitoring.scrape.enabled=true"], "monitoring.scrape.key.secret is empty"),
     (["tests.enabled=true"], "tests.key.secret is empty"),

@@ -25,7 +25,7 @@
 {{- if hasPrefix "jdbc:sqlite" $settings.lake.uri -}}
 {{- fail "settings.lake.uri names SQLite, which serves one process on one disk: name a PostgreSQL database" -}}
 {{- end -}}
-{{- range $path, $value := dict "lake.warehouse" $settings.lake.warehouse "lake.checkpoints" $settings.lake.checkpoints "store.registry" $settings.store.registry "model.artifacts" $settings.model.artifacts -}}
+{{- range $path, $value := dict "lake.warehouse" $settings.lake.warehouse "store.registry" $settings.store.registry "model.artifacts" $settings.model.artifacts -}}
 {{- if or (not (contains "://" ($value | default ""))) (hasPrefix "file:" ($value | default "")) -}}
 {{- fail (printf "settings.%s is %s, and the release has several pods: set it to an address in an object store, such as s3://bucket/%s" $path (ternary "empty" (printf "the local path %s" $value) (empty $value)) (base $path)) -}}
 {{- end -}}
@@ -38,6 +38,9 @@
 {{- end -}}
 {{- if not .Values.secrets.store.redis_url.secret -}}
 {{- fail "secrets.store.redis_url.secret is empty: name the Secret that holds the redis:// or rediss:// URL of the online store" -}}
+{{- end -}}
+{{- if not .Values.secrets.kafka.erasure_key.secret -}}
+{{- fail "secrets.kafka.erasure_key.secret is empty: name the Secret that holds the key of the erasure ledger, one secret of at least 32 characters that you keep for good" -}}
 {{- end -}}
 {{- $protocol := .Values.settings.kafka.security_protocol | default "PLAINTEXT" -}}
 {{- if and (hasPrefix "SASL" $protocol) (not .Values.settings.kafka.sasl_mechanism) -}}
