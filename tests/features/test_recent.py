@@ -1,6 +1,7 @@
 """The items' counts of the last hour and day: recomputed, never added up, so nothing counts twice or for ever."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,12 +12,17 @@ from redis import Redis
 
 from features.config import LakeSettings, StoreSettings, store_url
 from features.lake import INTERACTIONS, table_name
+from features.landing import Lander, land
 from features.online import decode_value, entity_key, hash_field
 from features.project import ITEM, RECENT_VIEW, feast_project
 from features.recent import RecentItems, recent_rows, refresh
 from features.snapshots import read_table
 from features.transforms import recent_item_features
+from streaming.config import KafkaSettings
+from streaming.events import Interaction, Kind
 from streaming.namespace import Namespace
+from streaming.producer import EventProducer
+from streaming.topics import Topics, ensure_topics
 from tests.features.rows import append, at, frame, interaction
 
 HOP, HOUR, DAY = timedelta(minutes=5), timedelta(hours=1), timedelta(days=1)
@@ -124,3 +130,40 @@ def test_what_a_batch_touched_and_what_left_its_hour_meanwhile_is_pushed(
     delete(spark, tables, "item_id = 'b'")
     assert RecentItems(store, tables).landed(spark, second, AS_OF + HOUR) == 2  # as after a restart
     assert online(store, tables, "b") == (0, 0, None, 1.0)
+
+
+def test_landing_counts_a_duplicate_once_and_a_late_event_in_its_hour_also_after_a_restart(
+    spark: SparkSession, broker: KafkaSettings, store: StoreSettings, lake: LakeSettings, namespace: Namespace
+) -> None:
+    topics, now = Topics(namespace), int(AS_OF.timestamp() * 1000)
+    ensure_topics(broker, topics)
+
+    def publish(*ago: timedelta) -> None:
+        clicks = [
+            Interaction(
+                event_id=f"ago-{one}",
+                happened_at=now - int(one.total_seconds() * 1000),
+                received_at=now,
+                producer="test",
+                item_id="a",
+                user_id="u",
+                kind=Kind.CLICK,
+            )
+            for one in ago
+        ]
+        with closing(EventProducer(broker, topics)) as producer:
+            producer.publish(clicks)
+
+    def landed() -> None:
+        recent = RecentItems(store, namespace)  # a new process each time
+        land(Lander(spark, broker, lake, store, topics, clock=lambda: now, recent=recent), available_now=True)
+
+    early, late = timedelta(minutes=10), timedelta(hours=5)
+    publish(early, early)
+    landed()
+    assert online(store, namespace, "a") == counted([act(1, "a", early, kind="click")], "a", AS_OF)
+    publish(early, late)
+    landed()
+    log = [act(1, "a", early, kind="click"), act(2, "a", late, kind="click")]
+    assert online(store, namespace, "a") == counted(log, "a", AS_OF) == (1, 2, 1.0, 2 / (2 / 24 + 1))
+    assert all(values == counted(log, *place) for place, values in stored(lake, namespace).items())
