@@ -16,7 +16,7 @@ from chart_schemas import KUBERNETES, write_schemas
 COUNTS = {
     "default": {
         "ConfigMap": 1,
-        "CronJob": 5,
+        "CronJob": 6,
         "Deployment": 3,
         "Job": 1,
         "NetworkPolicy": 6,
@@ -27,7 +27,7 @@ COUNTS = {
     },
     "production": {
         "ConfigMap": 4,
-        "CronJob": 6,
+        "CronJob": 7,
         "Deployment": 3,
         "HorizontalPodAutoscaler": 2,
         "Ingress": 1,
@@ -44,7 +44,7 @@ COUNTS = {
         "StatefulSet": 1,
         "TriggerAuthentication": 1,
     },
-    "small": {"ConfigMap": 2, "CronJob": 6, "Deployment": 3, "HTTPRoute": 2, "Job": 1, "Service": 2},
+    "small": {"ConfigMap": 2, "CronJob": 7, "Deployment": 3, "HTTPRoute": 2, "Job": 1, "Service": 2},
 }
 COUNTS["bento"] = COUNTS["default"]
 COUNTS["spark-operator"] = COUNTS["default"] | {
@@ -53,7 +53,7 @@ COUNTS["spark-operator"] = COUNTS["default"] | {
     "NetworkPolicy": 11,
     "Role": 1,
     "RoleBinding": 1,
-    "ScheduledSparkApplication": 3,
+    "ScheduledSparkApplication": 4,
     "ServiceAccount": 2,
     "SparkApplication": 1,
 }

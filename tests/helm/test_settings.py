@@ -15,6 +15,8 @@ from services.config import PREFIX, Settings, variables
 CLAIMED = {name for name, _ in variables()}
 SECRET = {name for name, field in variables() if chart_settings.is_secret(field)}
 
+_SECRET_TEXT = "redis://a-secret-of-more-than-32-characters"
+
 
 def variable(path: str) -> str:
     return PREFIX + path.upper().replace(".", "__")
@@ -50,8 +52,8 @@ def test_every_variable_of_every_pod_is_a_setting_and_loads(name: str, monkeypat
         referenced = {entry for entry, value in own.items() if "valueFrom" in value}
         assert referenced == SECRET & set(own), where
         plain = {entry: value["value"] for entry, value in own.items() if entry not in referenced}
-        settings = load({**shared, **plain, **dict.fromkeys(referenced, "redis://secret")}, monkeypatch)
-        assert settings.store.redis_url == SecretStr("redis://secret")
+        settings = load({**shared, **plain, **dict.fromkeys(referenced, _SECRET_TEXT)}, monkeypatch)
+        assert settings.store.redis_url == SecretStr(_SECRET_TEXT)
         assert str(settings.serving.api_keys_file) == "/etc/flywheel/keys/keys.json"
         assert settings.kafka.bootstrap_servers
 
@@ -108,7 +110,11 @@ def test_what_the_chart_is_told_is_what_a_process_loads(tmp_path: Path, monkeypa
         assert (list(found) if isinstance(found, tuple) else found) == value, path
 
 
-_SOME = {"kafka.sasl_mechanism": "PLAIN", "lake.uri": "jdbc:postgresql://host/lake"}
+_SOME = {
+    "kafka.sasl_token_url": "https://tokens.example/token",
+    "kafka.sasl_mechanism": "PLAIN",
+    "lake.uri": "jdbc:postgresql://host/lake",
+}
 _OTHER = {
     "lake.catalog": "jdbc",
     "kafka.partitions": 1000,
