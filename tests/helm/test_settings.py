@@ -101,8 +101,10 @@ def test_what_the_chart_is_told_is_what_a_process_loads(tmp_path: Path, monkeypa
             here = here.setdefault(section, {})
         here[name] = wanted[path] = _OTHER.get(path, list(value) if isinstance(value, tuple) else value)
     file = tmp_path / "values.json"
-    file.write_text(json.dumps({"settings": tree}), encoding="utf-8")
-    loaded = load(config_map(manifests(rendered(values_of("default"), file))), monkeypatch)
+    secrets = {"kafka": {"sasl_password": {"secret": "kafka"}}}
+    file.write_text(json.dumps({"settings": tree, "secrets": secrets}), encoding="utf-8")
+    told = config_map(manifests(rendered(values_of("default"), file)))
+    loaded = load({**told, f"{PREFIX}KAFKA__SASL_PASSWORD": _SECRET_TEXT}, monkeypatch)
     for path, value in wanted.items():
         found: Any = loaded
         for part in path.split("."):
@@ -116,6 +118,7 @@ _SOME = {
     "lake.uri": "jdbc:postgresql://host/lake",
 }
 _OTHER = {
+    "kafka.security_protocol": "SASL_SSL",
     "lake.catalog": "jdbc",
     "kafka.partitions": 1000,
     "serving.max_body_bytes": 123_456_789,  # Helm reads numbers as floating point, and would write 1.23456789e+08
