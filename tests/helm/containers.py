@@ -13,7 +13,7 @@ import yaml
 
 _LEFT_OUT = ("ports", "startupProbe", "livenessProbe", "readinessProbe", "lifecycle")
 _SERVICES = ("recommender", "collector")
-_SECRET = "flywheel"  # noqa: S105 - its name
+_SECRET = "flywheel"
 
 
 def playable(found: list[dict[str, Any]], secret: dict[str, str]) -> list[dict[str, Any]]:
