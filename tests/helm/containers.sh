@@ -2,7 +2,8 @@
 # Runs the rendered recommender and collector as containers on this machine, without Docker and without a cluster:
 # they must become ready, answer, let a click change the list, and end well on SIGTERM.
 # Needs root and: apt-get install debootstrap buildah podman runc catatonit; and tests/helm/tools.sh static.
-# Everything is made in one folder (BASE keeps the base image between runs); a base image is never published.
+# Everything is made in one folder, CONTAINERS_WORK; BASE keeps the base image between runs, and KEEP_IMAGE=1 takes the
+# services' image as the run before left it. A base image is never published.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -35,24 +36,26 @@ stop() {
 }
 trap stop EXIT
 
-# A base as python:3.11-slim is, from Debian's own packages, with this machine's certificate authorities.
-if [[ ! -f "$base_tar" ]]; then
-  say "making a base of Debian's packages"
-  mirror=$(apt-get indextargets --format '$(SITE)' | grep -v security | head -1)
-  debootstrap --variant=minbase --include=python3-minimal,python3-venv,ca-certificates bookworm "$work/root" "$mirror" \
-    >"$work/debootstrap.log"
-  if [[ -n "${SSL_CERT_FILE:-}" ]]; then cp "$SSL_CERT_FILE" "$work/root/etc/ssl/certs/ca-certificates.crt"; fi
-  tar -C "$work/root" --exclude=./var/cache --exclude=./var/lib/apt/lists -cf "$base_tar" .
-fi
-mkdir -p "$work/context"
-ln -f "$base_tar" "$work/context/base.tar" 2>/dev/null || cp "$base_tar" "$work/context/base.tar"
-printf 'FROM scratch\nADD base.tar /\nENV PATH=/usr/local/bin:/usr/bin:/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt\n' \
-  >"$work/context/Containerfile"
-buildah bud --quiet --layers=false -t localhost/base:bookworm "$work/context" >/dev/null
+if [[ -z "${KEEP_IMAGE:-}" ]]; then
+  # A base as python:3.11-slim is, from Debian's own packages, with this machine's certificate authorities.
+  if [[ ! -f "$base_tar" ]]; then
+    say "making a base of Debian's packages"
+    mirror=$(apt-get indextargets --format '$(SITE)' | grep -v security | head -1)
+    debootstrap --variant=minbase --include=python3-minimal,python3-venv,ca-certificates bookworm "$work/root" "$mirror" \
+      >"$work/debootstrap.log"
+    if [[ -n "${SSL_CERT_FILE:-}" ]]; then cp "$SSL_CERT_FILE" "$work/root/etc/ssl/certs/ca-certificates.crt"; fi
+    tar -C "$work/root" --exclude=./var/cache --exclude=./var/lib/apt/lists -cf "$base_tar" .
+  fi
+  mkdir -p "$work/context"
+  ln -f "$base_tar" "$work/context/base.tar" 2>/dev/null || cp "$base_tar" "$work/context/base.tar"
+  printf 'FROM scratch\nADD base.tar /\nENV PATH=/usr/local/bin:/usr/bin:/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt\n' \
+    >"$work/context/Containerfile"
+  buildah bud --quiet --layers=false -t localhost/base:bookworm "$work/context" >/dev/null
 
-say "building the image of the services"
-buildah bud --quiet --layers=true --build-arg BASE=localhost/base:bookworm --target services \
-  --ignorefile helm/images/Containerfile.dockerignore -f helm/images/Containerfile -t localhost/flywheel-services:test . >"$work/build.log" 2>&1 || { tail -5 "$work/build.log"; exit 1; }
+  say "building the image of the services"
+  buildah bud --quiet --layers=true --build-arg BASE=localhost/base:bookworm --target services \
+    --ignorefile helm/images/Containerfile.dockerignore -f helm/images/Containerfile -t localhost/flywheel-services:test . >"$work/build.log" 2>&1 || { tail -5 "$work/build.log"; exit 1; }
+fi
 podman image inspect localhost/flywheel-services:test --format 'size {{.Size}} bytes, user {{.User}}'
 podman image inspect localhost/base:bookworm --format 'of which the base {{.Size}} bytes'
 if podman run --rm --network none localhost/flywheel-services:test \
@@ -104,7 +107,7 @@ for name in recommender collector; do
 done
 
 curl -fsS "http://127.0.0.1:$port_collector/v1/items" -H "authorization: Bearer $key" -H 'content-type: application/json' \
-  -d '['"$(seq -s, 1 20 | sed -E 's/([0-9]+)/{"item_id":"i\1","title":"Item \1","categories":["c"]}/g')"']' >/dev/null
+  -d '{"items":['"$(seq -s, 1 20 | sed -E 's/([0-9]+)/{"item_id":"i\1","title":"Item \1","categories":["c"]}/g')"']}' >/dev/null
 until curl -fsS "http://127.0.0.1:$port_recommender/v1/recommend" -H "authorization: Bearer $key" \
   -H 'content-type: application/json' -d '{"user_id":"nobody","n":5}' | grep -q '"item_id"'; do sleep 0.2; done
 say "helm test's script"
