@@ -23,6 +23,14 @@ from streaming.embedded.process import ChildProcess, Command
 
 _CRDS = Path(__file__).parent / "crds"
 _READY_S = 120
+_TOO_EARLY = 429
+_PATIENCE = ("--timeout", "60s")
+_PRIORITY = {
+    "apiVersion": "scheduling.k8s.io/v1",
+    "kind": "PriorityClass",
+    "metadata": {"name": "production"},
+    "value": 9,
+}
 _KINDS = {
     "apps/v1": ("deployments", "statefulsets", "replicasets"),
     "autoscaling/v2": ("horizontalpodautoscalers",),
@@ -61,15 +69,17 @@ class Cluster:
 
     def install(self, namespace: str, release: str, values: Path, *more: str) -> None:
         """Install the chart."""
-        self.helm("install", release, CHART, "--namespace", namespace, "--values", values, *more)
+        self.helm("install", release, CHART, "--namespace", namespace, "--values", values, *_PATIENCE, *more)
 
     def upgrade(self, namespace: str, release: str, values: Path, *more: str) -> None:
         """Upgrade a release."""
-        self.helm("upgrade", release, CHART, "--namespace", namespace, "--values", values, *more)
+        self.helm("upgrade", release, CHART, "--namespace", namespace, "--values", values, *_PATIENCE, *more)
 
     def get(self, version: str, kind: str, namespace: str) -> list[Manifest]:
         """Return all objects of a kind in a namespace."""
-        answer = self.api.get(f"{_root(version)}/namespaces/{namespace}/{kind}")
+        path = f"{_root(version)}/namespaces/{namespace}/{kind}"
+        # Just after its definition a custom resource's storage is being made, and the server says to come back.
+        answer = wait_until(lambda: (got := self.api.get(path)).status_code != _TOO_EARLY and got)
         answer.raise_for_status()
         return list(answer.json()["items"])
 
@@ -210,12 +220,15 @@ def _define_resources(cluster: Cluster) -> None:
     def established() -> bool:
         return all(
             any(
-                one["type"] == "Established" and one["status"] == "True" for one in item["status"].get("conditions", [])
+                one["type"] == "Established" and one["status"] == "True"
+                for one in item.get("status", {}).get("conditions") or []
             )
             for item in cluster.api.get(path).json()["items"]
         )
 
     wait_until(established)
+    # Of the production case; a pod that names one that is not there is refused.
+    cluster.api.post(f"{_root('scheduling.k8s.io/v1')}/priorityclasses", json=_PRIORITY).raise_for_status()
 
 
 def _kubeconfig(address: str, token: str) -> dict[str, Any]:
