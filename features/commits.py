@@ -19,6 +19,8 @@ _CONFLICTS = (
     "org.apache.iceberg.exceptions.ValidationException",
     "org.apache.iceberg.exceptions.CommitFailedException",
 )
+# What Hadoop says when a file of a local disk went away between being listed and being looked at.
+_WENT_AWAY = "Error while running command to get file permissions"
 
 
 def retried(change: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:
@@ -40,7 +42,7 @@ def retried(change: Callable[[], T], pause: Callable[[float], None] = time.sleep
 def _is_conflict(error: Py4JJavaError) -> bool:
     cause = error.java_exception
     while cause is not None:
-        if cause.getClass().getName() in _CONFLICTS:
+        if cause.getClass().getName() in _CONFLICTS or _WENT_AWAY in str(cause.getMessage()):
             return True
         cause = cause.getCause()
     return False

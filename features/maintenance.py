@@ -32,15 +32,15 @@ def maintain_table(spark: SparkSession, table: str, snapshots_kept: int) -> dict
         f"expire_snapshots(table => '{table}', retain_last => {int(snapshots_kept)}, "
         f"older_than => TIMESTAMP '{now:%Y-%m-%d %H:%M:%S.%f}')",
     )
-    orphans = spark.sql(
+    orphans = (
         f"CALL {CATALOG}.system.remove_orphan_files(table => '{table}', "
         f"older_than => TIMESTAMP '{now - _ORPHAN_AGE:%Y-%m-%d %H:%M:%S}', prefix_listing => true)"
-    ).count()
+    )
     return {
         "table": table.rpartition(".")[2],
         "files_compacted": compacted["rewritten_data_files_count"],
         "files_deleted": expired["deleted_data_files_count"],
-        "orphans_removed": orphans,
+        "orphans_removed": retried(lambda: spark.sql(orphans).count()),
     }
 
 

@@ -196,7 +196,8 @@ def test_security_settings_that_do_not_fit_together_are_refused(settings: dict[s
         KafkaSettings(**settings)  # type: ignore[arg-type]
 
 
-def test_msk_iam_without_its_package_says_what_to_install() -> None:
+def test_msk_iam_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     kafka = KafkaSettings(bootstrap_servers="h:1", security_protocol="SASL_SSL", sasl_mechanism="AWS_MSK_IAM")
     with pytest.raises(PackageMissing, match="uv sync --extra msk"):
         client_options(kafka)

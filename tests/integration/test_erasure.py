@@ -198,6 +198,8 @@ def tenants(
     # The second name ends like the first one, where a pattern of keys would match.
     names = [parse_namespace(f"a{number}"), parse_namespace(f"xa{number}")]
     settings = [Settings(namespace=name, home=home, kafka=broker, store=valkey.under(home)) for name in names]
+    if (before := SparkSession.getActiveSession()) is not None:
+        before.stop()  # another test's, on another lake
     spark = build_session(settings[0].lake.under(home), names[0], cache)
     one, other = (Tenant(each, spark) for each in settings)
     for tenant in (one, other):

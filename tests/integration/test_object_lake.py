@@ -19,7 +19,7 @@ from streaming.config import KafkaSettings
 pytestmark = pytest.mark.timeout(540)  # as long as a machine may take that does much else
 
 SCRIPT = Path(__file__).with_name("small_object_lake.py")
-BUCKET = "lake"
+BUCKET = "landed"  # moto keeps one set of buckets for all servers of a process
 
 
 @pytest.fixture(scope="module")

@@ -193,6 +193,7 @@ def test_the_training_job_goes_on_after_an_interrupt_and_cleans_up(
 ) -> None:
     table = SimpleNamespace(arrow=None, snapshot_id=1)
     monkeypatch.setattr("models.training.read_table", lambda *_args, **_kwargs: table)
+    monkeypatch.setattr("models.training.current_snapshot_id", lambda *_args: table.snapshot_id)
     monkeypatch.setattr("models.training.training_data", lambda _tables: small.data())
     folder = tmp_path / "checkpoints" / "shop"
     other = folder / "data-other"

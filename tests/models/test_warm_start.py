@@ -154,6 +154,7 @@ def job(tmp_path: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> 
     """The training job on the small world, with a registry of its own."""
     table = SimpleNamespace(arrow=None, snapshot_id=1)
     monkeypatch.setattr("models.training.read_table", lambda *_args, **_kwargs: table)
+    monkeypatch.setattr("models.training.current_snapshot_id", lambda *_args: table.snapshot_id)
     monkeypatch.setattr("models.training.training_data", lambda _tables: data)
     return lambda settings: train(settings.under(tmp_path), LakeSettings(), SHOP, small.NOW, lambda _name, _share: None)
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from services.api.front import Front
 from services.collector import build_collector
@@ -34,7 +35,8 @@ LIMIT = 100_000
 def front(tmp_path_factory: pytest.TempPathFactory) -> Front:
     """A collector's front that no broker stands behind: what is well-formed is refused with 503, not kept."""
     home = tmp_path_factory.mktemp("fuzz")
-    settings = Settings(namespace="fuzztest", home=home, kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"))
+    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", erasure_key=SecretStr("k" * 32))
+    settings = Settings(namespace="fuzztest", home=home, kafka=kafka)
     serving = settings.serving.model_copy(update={"event_spool_mb": 0, "max_body_bytes": LIMIT})
     front = Front(None)  # type: ignore[arg-type]  # nothing behind it is asked
     front.open(build_collector(settings.model_copy(update={"serving": serving}), CollectorRegistry()))
