@@ -7,15 +7,20 @@ from pathlib import Path
 
 import pytest
 
+import features.spark
+
 IMAGES = Path(__file__).parents[2] / "helm" / "images"
 MODULES = {
     "services": ("services.hosting", "services.recommender", "services.collector", "services.draining"),
     "jobs": (
+        "features.backup",
         "features.landing",
         "features.maintenance",
         "features.training_set",
         "features.updater",
+        "services.auditing",
         "services.draining",
+        "services.erasure.erase",
         "services.promotion",
         "services.quality.compare",
         "streaming.topics",
@@ -51,6 +56,13 @@ def test_the_processes_of_an_image_start_without_what_it_leaves_out(image: str) 
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_image_of_jobs_has_every_set_of_jars_that_spark_may_ask_for() -> None:
+    text = (IMAGES / "Containerfile").read_text(encoding="utf-8")
+    asked = set(re.findall(r"(\w+_jars)\(cache\)", Path(features.spark.__file__).read_text(encoding="utf-8")))
+    assert asked >= {"spark_jars", "s3_jars"}
+    assert set(re.findall(r"jars\.(\w+_jars)\(cache\)", text)) == asked
 
 
 def test_the_image_of_the_services_has_neither_torch_nor_cuda_nor_spark() -> None:

@@ -4,9 +4,8 @@ import json
 import re
 
 import pytest
-from chart import case
+from chart import case, manifests, rendered, values_of
 from prometheus_client import CollectorRegistry
-from prometheus_client.registry import Collector
 
 from services.consumer_metrics import ConsumerMetrics
 from services.landing_metrics import LandingMetrics
@@ -27,18 +26,13 @@ def names_of(*makers: type) -> dict[str, set[str]]:
     return found
 
 
-def names_in(collector: Collector) -> dict[str, set[str]]:
-    """Every series of a collector with its labels."""
-    return {
-        f"{metric.name}_total" if metric.type == "counter" else metric.name: set(getattr(metric, "_labelnames", ()))
-        for metric in collector.collect()
-    }
-
-
 RECOMMENDER = names_of(HttpMetrics, RecommendMetrics, ImpressionMetrics, RecordMetrics)
 COLLECTOR = names_of(HttpMetrics, CollectorMetrics)
-LANDING = names_in(LandingMetrics())
-UPDATER = names_in(ConsumerMetrics(ConsumerCounts(), lambda: 0, lambda: 0.0))
+LANDING = names_of(LandingMetrics)
+UPDATER = {
+    f"{metric.name}_total" if metric.type == "counter" else metric.name: set(getattr(metric, "_labelnames", ()))
+    for metric in ConsumerMetrics(ConsumerCounts(), lambda: 0, lambda: 0.0).collect()
+}
 KNOWN = {"recommender": RECOMMENDER, "collector": COLLECTOR, "landing": LANDING, "updater": UPDATER}
 _SELECTOR = re.compile(r"(flywheel_\w+)\{([^}]*)\}")
 
@@ -76,12 +70,22 @@ def test_every_objective_has_its_alert() -> None:
         "FlywheelStale",
         "FlywheelConsumerLag",
         "FlywheelDeadLetters",
+        "FlywheelUnbalanced",
+        "FlywheelAuditOld",
         "FlywheelModelOld",
         "FlywheelEmptyAnswers",
     }
     for name, rule in alerts.items():
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert rule["annotations"]["runbook_url"].endswith(f"#{name.lower()}")
+
+
+@pytest.mark.parametrize("sets", [["landing.mode=cron"], ["spark.mode=operator", "spark.image.repository=spark"]])
+def test_nothing_is_asked_of_a_landing_that_nobody_scrapes(sets: list[str]) -> None:
+    found = manifests(rendered(values_of("production"), sets=sets))
+    rules = next(one for one in found if one["kind"] == "PrometheusRule")["spec"]["groups"][0]["rules"]
+    assert rules
+    assert not [rule["alert"] for rule in rules if "flywheel-landing" in rule["expr"]]
 
 
 def test_monitors_scrape_ports_and_paths_that_pods_have() -> None:

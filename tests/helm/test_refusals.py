@@ -3,8 +3,10 @@
 import pytest
 from chart import Refused, rendered, values_of
 
+SASL = ("settings.kafka.security_protocol=SASL_SSL", "secrets.kafka.sasl_password.secret=kafka")
 GUARDED = [
     (["settings.lake.catalog=sqlite"], "settings.lake.catalog is sqlite"),
+    (["settings.lake.uri="], "settings.lake.uri is empty"),
     (["settings.lake.uri=jdbc:sqlite:/data/catalog.db"], "settings.lake.uri names SQLite"),
     (["settings.lake.warehouse=/data/warehouse"], "settings.lake.warehouse is the local path /data/warehouse"),
     (["settings.lake.warehouse=file:///data"], "settings.lake.warehouse is the local path file:///data"),
@@ -38,6 +40,19 @@ GUARDED = [
         "collector.hpa.behavior.scaleDown.selectPolicy must be Disabled",
     ),
     (["collector.keda.enabled=true"], "collector.keda.enabled is true while collector.spool.enabled"),
+    (["recommender.keda.enabled=true"], "recommender.keda.triggers is empty while recommender.keda.enabled"),
+    (
+        ["settings.kafka.security_protocol=SASL_SSL", "settings.kafka.sasl_mechanism=OAUTHBEARER"],
+        "secrets.kafka.sasl_password.secret is empty",
+    ),
+    (
+        ["updater.keda.enabled=true", *SASL, "settings.kafka.sasl_mechanism=AWS_MSK_IAM"],
+        "updater.keda.triggers is empty, and settings.kafka.sasl_mechanism is AWS_MSK_IAM",
+    ),
+    (
+        ["updater.keda.enabled=true", *SASL, "settings.kafka.sasl_mechanism=PLAIN"],
+        "updater.keda.saslUsername.secret is empty",
+    ),
     (["train.pods=2", "settings.model.checkpoint_steps=100"], "train.checkpoints.claim is empty"),
     (["jobs.backup.enabled=true"], "jobs.backup.target is empty"),
     (["spark.mode=operator"], "spark.image.repository is empty"),

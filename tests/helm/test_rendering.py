@@ -240,6 +240,24 @@ def test_landing_runs_once() -> None:
     assert pod_specs(clocked).popitem()[1]["containers"][0]["args"] == ["land", "--available-now"]
 
 
+def test_spark_s_own_entry_point_runs_in_the_pods_of_spark_and_they_may_talk_among_themselves() -> None:
+    found = case("spark-operator")
+    among = {one["metadata"]["name"] for one in found if one["metadata"]["name"].endswith("-among")}
+    applications = [one for one in found if one["kind"] in ("SparkApplication", "ScheduledSparkApplication")]
+    assert len(applications) == 5
+    for one in applications:
+        spec = one["spec"]["template"] if one["kind"] == "ScheduledSparkApplication" else one["spec"]
+        for part in ("driver", "executor"):
+            (container,) = spec[part]["template"]["spec"]["containers"]
+            assert not {"command", "args"} & set(container), one["metadata"]["name"]
+            masters = [entry["value"] for entry in container["env"] if entry["name"] == "FLYWHEEL_LAKE__SPARK_MASTER"]
+            assert masters == ["k8s://https://kubernetes.default.svc"]
+        assert f"{one['metadata']['name']}-among" in among
+    setup = next(one for one in found if one["metadata"]["name"].endswith("-setup") and one["kind"] == "Job")
+    named = {entry["name"] for entry in setup["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert "FLYWHEEL_LAKE__SPARK_MASTER" not in named, "it has no token to ask for executors with"
+
+
 def test_a_workload_that_is_scaled_says_no_replicas() -> None:
     found = {(one["kind"], one["metadata"]["name"]): one for one in case("production")}
     for kind, name in (("Deployment", "recommender"), ("StatefulSet", "collector"), ("Deployment", "updater")):

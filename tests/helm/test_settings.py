@@ -87,7 +87,7 @@ def test_values_and_schema_are_those_of_the_settings_model() -> None:
 
 
 def test_what_the_chart_is_told_is_what_a_process_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every setting at once, each at another value than its default where it is a number or a text that may be any."""
+    """Every setting at once: each is told, and some have another value than their default, of every kind of value."""
     tree: dict[str, Any] = {}
     wanted: dict[str, Any] = {}
     for path, field in chart_settings.leaves():
@@ -104,6 +104,7 @@ def test_what_the_chart_is_told_is_what_a_process_loads(tmp_path: Path, monkeypa
     secrets = {"kafka": {"sasl_password": {"secret": "kafka"}}}
     file.write_text(json.dumps({"settings": tree, "secrets": secrets}), encoding="utf-8")
     told = config_map(manifests(rendered(values_of("default"), file)))
+    assert {f"{PREFIX}{path.upper().replace('.', '__')}" for path in wanted} <= set(told)
     loaded = load({**told, f"{PREFIX}KAFKA__SASL_PASSWORD": _SECRET_TEXT}, monkeypatch)
     for path, value in wanted.items():
         found: Any = loaded

@@ -1,10 +1,10 @@
 {{- define "flywheel.guards" -}}
 {{- include "flywheel.guardPlaces" . -}}
 {{- include "flywheel.guardSecrets" . -}}
+{{- include "flywheel.guardCollector" . -}}
 {{- include "flywheel.guardScaling" (dict "name" "recommender" "values" .Values.recommender "settings" .Values.settings) -}}
 {{- include "flywheel.guardScaling" (dict "name" "collector" "values" .Values.collector "settings" .Values.settings) -}}
 {{- include "flywheel.guardScaling" (dict "name" "updater" "values" .Values.updater "settings" .Values.settings) -}}
-{{- include "flywheel.guardCollector" . -}}
 {{- include "flywheel.guardUpdater" . -}}
 {{- include "flywheel.guardTraining" . -}}
 {{- include "flywheel.guardOutside" . -}}
@@ -47,7 +47,7 @@
 {{- fail (printf "settings.kafka.sasl_mechanism is empty, and settings.kafka.security_protocol is %s: set the mechanism" $protocol) -}}
 {{- end -}}
 {{- $mechanism := .Values.settings.kafka.sasl_mechanism | default "" -}}
-{{- if and (hasPrefix "SASL" $protocol) (has $mechanism (list "PLAIN" "SCRAM-SHA-256" "SCRAM-SHA-512")) (not .Values.secrets.kafka.sasl_password.secret) -}}
+{{- if and (hasPrefix "SASL" $protocol) (has $mechanism (list "PLAIN" "SCRAM-SHA-256" "SCRAM-SHA-512" "OAUTHBEARER")) (not .Values.secrets.kafka.sasl_password.secret) -}}
 {{- fail (printf "secrets.kafka.sasl_password.secret is empty, and settings.kafka.sasl_mechanism is %s: name the Secret that holds the password" $mechanism) -}}
 {{- end -}}
 {{- range $path, $on := dict "monitoring.scrape" .Values.monitoring.scrape.enabled "tests" .Values.tests.enabled -}}
@@ -65,6 +65,9 @@
 {{- end -}}
 {{- if and .values.pdb.enabled (lt (int (include "flywheel.fewestReplicas" .values)) 2) -}}
 {{- fail (printf "%s.pdb.enabled is true with a single replica, which would either forbid to drain its node or protect nothing: set two or more replicas, or %s.pdb.enabled=false" .name .name) -}}
+{{- end -}}
+{{- if and .values.keda.enabled (ne .name "updater") (not .values.keda.triggers) -}}
+{{- fail (printf "%s.keda.triggers is empty while %s.keda.enabled is true: only the updater scales by its lag without one" .name .name) -}}
 {{- end -}}
 {{- range $scaler := list "hpa" "keda" -}}
 {{- $bounds := index $.values $scaler -}}
@@ -103,6 +106,9 @@
 {{- fail (printf "updater may have %s replicas and settings.kafka.partitions is %d: more updaters than partitions have nothing to do" (include "flywheel.mostReplicas" .Values.updater) $partitions) -}}
 {{- end -}}
 {{- with .Values.updater.keda -}}
+{{- if and .enabled (not .triggers) (has ($kafka.sasl_mechanism | default "") (list "OAUTHBEARER" "AWS_MSK_IAM")) -}}
+{{- fail (printf "updater.keda.triggers is empty, and settings.kafka.sasl_mechanism is %s, for which the chart makes no trigger: name one" $kafka.sasl_mechanism) -}}
+{{- end -}}
 {{- if and .enabled (not .triggers) (hasPrefix "SASL" ($kafka.security_protocol | default "")) (not .saslUsername.secret) -}}
 {{- fail "updater.keda.saslUsername.secret is empty, and KEDA asks Kafka with SASL: name the Secret that holds the user" -}}
 {{- end -}}

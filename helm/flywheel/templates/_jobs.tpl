@@ -40,7 +40,10 @@ spec:
 {{- define "flywheel.sparkSpec" -}}
 {{- $spark := .root.Values.spark -}}
 {{- $image := include "flywheel.image" (dict "root" .root "image" $spark.image) -}}
-{{- $pod := merge (dict "command" nil "values" (omit .values "command" "args") "args" nil "probes" nil "ports" nil) . -}}
+{{- /* Spark's own entry point runs in its pods, whatever a value says. */ -}}
+{{- $pod := omit . "command" "args" "probes" "ports" -}}
+{{- $_ := set $pod "values" (omit .values "command" "args") -}}
+{{- $_ := set $pod "env" (append (.env | default list) (dict "name" "FLYWHEEL_LAKE__SPARK_MASTER" "value" "k8s://https://kubernetes.default.svc")) -}}
 type: Python
 pythonVersion: "3"
 mode: cluster

@@ -9,6 +9,11 @@
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
 {{- end }}
+{{- if eq .Values.spark.mode "operator" }}
+# A driver asks the API server for executors; where policies hold behind its service, at its own port.
+- ports:
+    - {port: 6443, protocol: TCP}
+{{- end }}
 {{- with .Values.networkPolicy.extraEgress }}
 {{ toYaml . }}
 {{- end }}

@@ -50,7 +50,7 @@ spec:
 {{- $root := .root -}}
 {{- $pod := include "flywheel.podValues" . | fromYaml -}}
 {{- if .inline }}
-serviceAccountName: default
+serviceAccountName: {{ $root.Values.setup.serviceAccountName }}
 {{- else }}
 serviceAccountName: {{ .serviceAccount | default (include "flywheel.serviceAccountName" $root) }}
 {{- end }}

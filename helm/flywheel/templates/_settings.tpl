@@ -37,9 +37,6 @@ FLYWHEEL_KAFKA__SSL_CAFILE: {{ printf "%s/kafka-ca/%s" (include "flywheel.mounts
 {{- if .Values.surfaces }}
 FLYWHEEL_SERVING__SURFACES_FILE: {{ printf "%s/surfaces/surfaces.yaml" (include "flywheel.mounts" .) | quote }}
 {{- end }}
-{{- if eq .Values.spark.mode "operator" }}
-FLYWHEEL_LAKE__SPARK_MASTER: "k8s://https://kubernetes.default.svc"
-{{- end }}
 {{- end -}}
 
 {{/* The secret settings as a list of env entries, by reference: (dict "tree" .Values.secrets "prefix" "FLYWHEEL_"). */}}
