@@ -5,6 +5,7 @@ holds while events come in, land and are erased. What does not add up is listed 
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.differences import Difference, latest_differences, row_differences
+from features.differences import Compared, Difference, latest_differences, row_differences
 from features.erasing import PLACE
-from features.lake import ERASED_ROWS, LANDED, LANDINGS, landed_tables, table_name
+from features.lake import ERASED_ROWS, LANDED, LANDINGS, Table, table_name
 from streaming.config import KafkaSettings
 from streaming.errors import FlywheelError
+from streaming.ledger import LedgerReader
 from streaming.offsets import bounds
 from streaming.topics import Topics
 
@@ -95,13 +97,13 @@ class Accounting:
 def audit(spark: SparkSession, kafka: KafkaSettings, topics: Topics, until: int | None = None) -> Accounting:
     """Balance what was appended to the landed topics before `until` (ms UTC), or before the call. They must exist.
 
-    Raises BrokerUnavailable, ErasureKeyMissing and LedgerMissing.
+    Raises BrokerUnavailable, ErasureKeyMissing, LedgerMissing and LedgerUnreadable.
     """
     ranges = {(part.topic, part.partition): ends for part, ends in bounds(kafka, topics.landed, until).items()}
     landed = _landed(spark, topics)
     # The rows first: one is deleted only after its place was recorded, so that each place is seen at least once.
-    rows = _places(spark, topics, *(table.name for table in LANDED))
-    erased = _places(spark, topics, ERASED_ROWS.name)
+    rows = _places(spark, topics, *LANDED)
+    erased = _places(spark, topics, ERASED_ROWS)
     held = _held(rows, erased, landed)
     parts, differences = [], [*_uneven(spark, topics)]
     for (topic, partition), (first, end) in sorted(ranges.items()):
@@ -122,11 +124,13 @@ def audit(spark: SparkSession, kafka: KafkaSettings, topics: Topics, until: int 
             differences.append(Difference(topic, partition, reached, end - 1, "has not landed"))
     ends = {part: (counts["since"], counts["until"]) for part, counts in landed.items()}
     wrong = {part.topic for part in parts if part.rows != part.inserted - part.erased_rows}
-    for topic, table in landed_tables(topics).items():
-        if topic in topics.compacted:
-            differences += latest_differences(spark, kafka, topics, table, ends, ranges)
-        if topic in wrong:
-            differences += row_differences(spark, kafka, topics, table, ends)
+    with closing(LedgerReader(kafka, topics)) as erasures:
+        compared = Compared(spark, kafka, topics, erasures)
+        for topic in topics.landed:
+            if topic in topics.compacted:
+                differences += latest_differences(compared, topic, ends, ranges)
+            if topic in wrong:
+                differences += row_differences(compared, topic, ends)
     return Accounting(tuple(parts), tuple(differences[:_LISTED]))
 
 
@@ -172,9 +176,9 @@ def _uneven(spark: SparkSession, topics: Topics) -> Iterator[Difference]:
             yield Difference(*place, row["from_offset"], last, f"held only {row['records']} records")
 
 
-def _places(spark: SparkSession, topics: Topics, *names: str) -> DataFrame:
-    tables = (spark.table(f"{table_name(topics.namespace, LANDINGS).rpartition('.')[0]}.{name}") for name in names)
-    return reduce(DataFrame.union, (table.select(*PLACE) for table in tables))
+def _places(spark: SparkSession, topics: Topics, *tables: Table) -> DataFrame:
+    found = (spark.table(table_name(topics.namespace, table)) for table in tables)
+    return reduce(DataFrame.union, (rows.select(*PLACE) for rows in found))
 
 
 def _held(rows: DataFrame, erased: DataFrame, landed: dict[_Part, dict[str, int]]) -> dict[_Part, tuple[int, int]]:

@@ -105,9 +105,13 @@ def back_up(holder: Holder, place: Place) -> Index:
     found = (name for _, name in catalog.list_tables(holder.topics.namespace))
     names = sorted(found, key=lambda name: name != "landings")
     tables = [catalog.load_table((holder.topics.namespace, name)) for name in names]
-    files = {}
-    for path in dict.fromkeys(path for table in tables for path in _reached(table)):
-        files[_relative(path, warehouse)] = _copy_out(_io(holder.lake, path), path, place, _relative(path, warehouse))
+    source, files = _io(holder.lake), {}
+    try:
+        for path in dict.fromkeys(path for table in tables for path in _reached(table)):
+            name = _relative(path, warehouse)
+            files[name] = _copy_out(source, path, place, name)
+    except FileNotFoundError as error:
+        raise BackupUnusable(f"files expired while the backup was made: run it again ({error})") from error
     index = Index(
         format=_FORMAT,
         namespace=holder.topics.namespace,
@@ -126,26 +130,37 @@ def back_up(holder: Holder, place: Place) -> Index:
 def restore(holder: Holder, place: Place, producer: EventProducer) -> Index:
     """Put a backup back where it was made: files, then the ledger's entries that the log lacks, then the tables.
 
-    Nothing is overwritten: a table that exists is refused. The erasures that the ledger knows of must be carried out on
-    what came back before anything reads it. Raises BackupUnusable and NotDurable.
+    Interrupted, it goes on when it is called again. Nothing is overwritten: a table that exists and is not as the
+    backup has it is refused. The erasures that the ledger knows of must be carried out on what came back before
+    anything reads it. Raises BackupUnusable and NotDurable.
     """
     index = place.index()
     _check(holder, index)
     catalog = open_catalog(holder.lake, create=True)
     namespace = holder.topics.namespace
-    if taken := [name for name in sorted(index.tables) if catalog.table_exists((namespace, name))]:
-        raise BackupUnusable(f"namespace {namespace!r} already has the tables {', '.join(taken)}: drop them first")
+    found = {name: catalog.load_table((namespace, name)) for _, name in catalog.list_tables(namespace)}
+    if taken := [name for name in sorted(found.keys() & index.tables) if not _is_back(found[name], index)]:
+        raise BackupUnusable(
+            f"namespace {namespace!r} already has the tables {', '.join(taken)}: drop them first, or, where a "
+            "restore has put them back and was interrupted then, run `flywheel erase --again`"
+        )
+    target = _io(holder.lake)
     for name, size in index.files.items():
-        _copy_in(place, name, size, holder.lake, f"{index.warehouse.rstrip('/')}/{name}")
+        _copy_in(place, name, size, target, f"{index.warehouse.rstrip('/')}/{name}")
     if index.has_registry:
         _copy(f"{place.url.rstrip('/')}/{_REGISTRY}", holder.registry)
     held = _ledger(holder)
     topic = holder.topics.erasures
     producer.deliver((Record(topic, one.key, one.value), 0) for one in index.ledger if one.key not in held)
     catalog.create_namespace_if_not_exists(namespace)
-    for name, location in index.tables.items():
-        catalog.register_table((namespace, name), location)
+    for name in index.tables.keys() - found.keys():
+        catalog.register_table((namespace, name), index.tables[name])
     return index
+
+
+def _is_back(table: Table, index: Index) -> bool:
+    """Whether a table is as the backup has it: an interrupted restore has put it back, and nothing came after."""
+    return bool(table.metadata_location == index.tables[table.name()[-1]])
 
 
 def _check(holder: Holder, index: Index) -> None:
@@ -175,11 +190,15 @@ def _ledger(holder: Holder) -> dict[bytes, bytes]:
 
 
 def _reached(table: Table) -> Iterator[str]:
-    """Yield every file that a table's metadata points to, in all its snapshots."""
+    """Yield every file that a table's metadata points to, in all its snapshots; snapshots share manifests."""
+    seen: set[str] = set()
     yield table.metadata_location
     for snapshot in table.metadata.snapshots:
         yield snapshot.manifest_list
         for manifest in snapshot.manifests(table.io):
+            if manifest.manifest_path in seen:
+                continue
+            seen.add(manifest.manifest_path)
             yield manifest.manifest_path
             for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
                 yield entry.data_file.file_path
@@ -193,28 +212,24 @@ def _relative(path: str, warehouse: str) -> str:
     raise BackupUnusable(f"{path} lies outside of the warehouse {warehouse}: it cannot be backed up with it")
 
 
-def _io(lake: LakeSettings, path: str) -> FileIO:
-    return load_file_io(file_properties(lake), path)
+def _io(lake: LakeSettings) -> FileIO:
+    return load_file_io(file_properties(lake))
 
 
 def _copy_out(files: FileIO, path: str, place: Place, name: str) -> int:
-    try:
-        size = len(source := files.new_input(path))
-        if place.size(name) != size:
-            with source.open() as reader, place.open(name, "wb") as writer:
-                shutil.copyfileobj(reader, writer)
-    except FileNotFoundError as error:
-        raise BackupUnusable(f"{path} expired while the backup was made: run it again") from error
+    size = len(source := files.new_input(path))
+    if place.size(name) != size:
+        with source.open() as reader, place.open(name, "wb") as writer:
+            shutil.copyfileobj(reader, writer)
     return size
 
 
-def _copy_in(place: Place, name: str, size: int, lake: LakeSettings, path: str) -> None:
+def _copy_in(place: Place, name: str, size: int, files: FileIO, path: str) -> None:
     if place.size(name) != size:
         raise BackupUnusable(f"{name} is missing in {place.url} or has another size: the backup is damaged")
-    files = _io(lake, path)
     target = files.new_output(path)
-    if not target.exists():
-        with place.open(name, "rb") as reader, target.create() as writer:
+    if not target.exists() or len(target) != size:  # a restore that was killed leaves a part of a file
+        with place.open(name, "rb") as reader, target.create(overwrite=True) as writer:
             shutil.copyfileobj(reader, writer)
 
 

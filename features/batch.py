@@ -22,6 +22,9 @@ from streaming.config import KafkaSettings
 from streaming.ledger import LedgerReader
 from streaming.topics import Topics, dead_letters, parked
 
+OUTCOMES = ("inserted", "duplicate", "dead", "parked", "tombstones", "erased")
+"""What a record may become, each a count of a Landing."""
+
 
 @dataclass(frozen=True)
 class Landing:

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from py4j.protocol import Py4JJavaError
 
+from streaming.errors import FlywheelError
+
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -14,29 +16,39 @@ _log = logging.getLogger(__name__)
 _ATTEMPTS = 8
 _FIRST_PAUSE_S = 0.2
 # What Iceberg says of a change whose base is gone: files were compacted or deleted meanwhile, or its own retries of the
-# commit ran out. Nothing was committed then. https://iceberg.apache.org/docs/latest/reliability
+# commit ran out; nothing was committed then. Of the last it does not know whether the catalogue took the commit.
+# https://iceberg.apache.org/docs/latest/reliability
 _CONFLICTS = (
     "org.apache.iceberg.exceptions.ValidationException",
     "org.apache.iceberg.exceptions.CommitFailedException",
+    "org.apache.iceberg.exceptions.CommitStateUnknownException",
 )
 # What Hadoop says when a file of a local disk went away between being listed and being looked at.
 _WENT_AWAY = "Error while running command to get file permissions"
 
 
+class LakeBusy(FlywheelError):
+    """A change to the lake lost against another one time after time."""
+
+
 def retried(change: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:
     """Return what `change` returns, made again from the newest snapshot when another commit came in between.
 
-    `change` must be one that may be made twice. Raises Py4JJavaError when it fails otherwise, or every time.
+    `change` must be one that may be made twice. Raises LakeBusy when it loses every time, Py4JJavaError when it fails
+    otherwise.
     """
-    for attempt in range(_ATTEMPTS - 1):
+    lost: Py4JJavaError | None = None
+    for attempt in range(_ATTEMPTS):
+        if lost is not None:
+            _log.info("a commit to the lake lost against another one and is made again")
+            pause(_FIRST_PAUSE_S * 2 ** (attempt - 1))
         try:
             return change()
         except Py4JJavaError as error:
             if not _is_conflict(error):
                 raise
-            _log.info("a commit to the lake lost against another one and is made again")
-            pause(_FIRST_PAUSE_S * 2**attempt)
-    return change()
+            lost = error
+    raise LakeBusy("other changes to the lake came in between every time: do it again when less is going on") from lost
 
 
 def _is_conflict(error: Py4JJavaError) -> bool:

@@ -19,16 +19,18 @@ def without_erased(spark: SparkSession, kafka: KafkaSettings, topics: Topics, st
     """Run a job that writes derived tables or the online store from what it read of the lake before.
 
     An erasure stands in the ledger before it deletes anything, so one that the job did not see in the lake is seen here
-    after its writes; the next run derives what the user did since. Raises BrokerUnavailable, ErasureKeyMissing and
-    LedgerMissing.
+    after its writes, those of a job that failed included; the next run derives what the user did since. Raises
+    BrokerUnavailable, ErasureKeyMissing, LedgerMissing and LedgerUnreadable.
     """
     with closing(LedgerReader(kafka, topics)) as reader:
         reader.refresh()
-        yield
-        marks = reader.refresh() | reader.ledger.pending.keys()
-        if marks:
-            delete_derived(spark, topics.namespace, marks, reader.ledger.marker)
-            with closing(SyncOnlineReader(store, topics.namespace)) as online:
-                for user_id in stored_users(store, topics.namespace):
-                    if reader.ledger.marker.mark(user_id) in marks:
-                        online.delete_features(user_id)
+        try:
+            yield
+        finally:
+            marks = reader.refresh() | reader.ledger.pending.keys()
+            if marks:
+                delete_derived(spark, topics.namespace, marks, reader.ledger.marker)
+                with closing(SyncOnlineReader(store, topics.namespace)) as online:
+                    for user_id in stored_users(store, topics.namespace):
+                        if reader.ledger.marker.mark(user_id) in marks:
+                            online.delete_features(user_id)

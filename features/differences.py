@@ -1,17 +1,17 @@
 """Where exactly Kafka and the lake differ: records compared one by one, where counts or keys say that they must be."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
 from features.decoding import refusal
 from features.lake import Table, landed_tables, table_name
-from streaming.bounded import raw_records
-from streaming.codec import FromTheFuture, Undecodable, decode, encode
+from streaming.bounded import records
+from streaming.codec import encode
 from streaming.config import KafkaSettings
 from streaming.consumer import Received
 from streaming.ledger import LedgerReader
@@ -22,6 +22,28 @@ _CHUNK = 50_000
 
 Ranges = Mapping[tuple[str, int], tuple[int, int]]
 """By topic and partition: the first offset, and the one behind the last."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is compared, the log and the lake, and the erasures that both must show."""
+
+    spark: SparkSession
+    kafka: KafkaSettings
+    topics: Topics
+    erasures: LedgerReader
+
+    def table(self, topic: str) -> Table:
+        """Return the table that a landed topic fills."""
+        return landed_tables(self.topics)[topic]
+
+    def rows(self, topic: str) -> DataFrame:
+        """Return what the lake has of a landed topic."""
+        return self.spark.table(table_name(self.topics.namespace, self.table(topic)))
+
+    def received(self, topic: str, until: Mapping[int, int]) -> Iterator[Received]:
+        """Yield a topic's events and tombstones; what does not decode is none, even where it is its key's latest."""
+        return chain.from_iterable(records(self.kafka, topic, until=until))
 
 
 @dataclass(frozen=True)
@@ -40,16 +62,14 @@ class Difference:
         return f"{offsets} {self.what}"
 
 
-def latest_differences(
-    spark: SparkSession, kafka: KafkaSettings, topics: Topics, table: Table, landed: Ranges, ranges: Ranges
-) -> list[Difference]:
+def latest_differences(compared: Compared, topic: str, landed: Ranges, ranges: Ranges) -> list[Difference]:
     """Return the keys of a compacted topic whose latest record did not land, or whose value in the lake is another one.
 
-    Records appended after `ranges`, and those behind what has `landed`, are left out; the latter are a difference.
+    Records appended after `ranges`, and those behind what has `landed`, are left out; the latter are a difference. A
+    user whose erasure is pending may have rows left.
     """
-    topic = _topic_of(topics, table)
     latest: dict[bytes, Received] = {}
-    for record in _received(kafka, topic, {part: end for (name, part), (_, end) in ranges.items() if name == topic}):
+    for record in compared.received(topic, {part: end for (name, part), (_, end) in ranges.items() if name == topic}):
         if record.key is not None:
             latest[record.key] = record
     found = []
@@ -59,39 +79,34 @@ def latest_differences(
             found.append(_at(record, "has not landed"))
         else:
             judged.append(record)
-    missing = _missing(spark, topics, table, _counting(kafka, topics, judged))
+    missing = _missing(compared, topic, _counting(compared, judged))
     found += [_at(record, "is the latest of its key and not in the lake") for record in missing]
-    gone = [record for record in judged if record.event is None]
-    return [*found, *_not_removed(spark, topics, table, gone)][:_LISTED]
+    gone = [record for record in judged if record.event is None and not _is_pending(compared, record)]
+    return [*found, *_not_removed(compared, topic, gone)][:_LISTED]
 
 
-def row_differences(
-    spark: SparkSession, kafka: KafkaSettings, topics: Topics, table: Table, landed: Ranges
-) -> list[Difference]:
+def row_differences(compared: Compared, topic: str, landed: Ranges) -> list[Difference]:
     """Return the landed records of a topic that Kafka still has and the lake lacks, and rows that are there twice."""
-    topic = _topic_of(topics, table)
     ends = {part: end for (name, part), (_, end) in landed.items() if name == topic}
     found: list[Difference] = []
     chunk: list[Received] = []
-    for record in _received(kafka, topic, ends):
+    for record in compared.received(topic, ends):
         chunk.append(record)
         if len(chunk) == _CHUNK:
-            found += _lost(spark, kafka, topics, table, chunk)
+            found += _lost(compared, topic, chunk)
             chunk = []
-    found += _lost(spark, kafka, topics, table, chunk)
-    return [*found, *_doubled(spark, topics, table)][:_LISTED]
+    found += _lost(compared, topic, chunk)
+    return [*found, *_doubled(compared, topic)][:_LISTED]
 
 
-def _lost(
-    spark: SparkSession, kafka: KafkaSettings, topics: Topics, table: Table, records: list[Received]
-) -> list[Difference]:
-    missing = _missing(spark, topics, table, _counting(kafka, topics, records))
+def _lost(compared: Compared, topic: str, landed: list[Received]) -> list[Difference]:
+    missing = _missing(compared, topic, _counting(compared, landed))
     return [_at(record, "has landed and is not in the lake") for record in missing]
 
 
-def _doubled(spark: SparkSession, topics: Topics, table: Table) -> Iterator[Difference]:
+def _doubled(compared: Compared, topic: str) -> Iterator[Difference]:
     copies = (
-        spark.table(table_name(topics.namespace, table))
+        compared.rows(topic)
         .groupBy("event_id", F.to_date("happened_at").alias("day"))
         .agg(F.count("*").alias("copies"), F.max(F.struct("offset", "topic", "partition")).alias("last"))
         .where("copies > 1")
@@ -103,31 +118,39 @@ def _doubled(spark: SparkSession, topics: Topics, table: Table) -> Iterator[Diff
         yield Difference(last["topic"], last["partition"], last["offset"], last["offset"], what)
 
 
-def _missing(spark: SparkSession, topics: Topics, table: Table, records: list[Received]) -> list[Received]:
-    """Return the records whose event could be a row of the table and is none."""
-    events = [(number, record.event) for number, record in enumerate(records) if record.event]
+def _missing(compared: Compared, topic: str, counting: list[Received]) -> list[Received]:
+    """Return the records whose event could be a row of the topic's table and is none."""
+    events = [(number, record.event) for number, record in enumerate(counting) if record.event]
     if not events:
         return []
     asked = [
         (number, event.event_id, datetime.fromtimestamp(event.happened_at / 1000, UTC).date())
         for number, event in events
     ]
-    frame = spark.createDataFrame(asked, "number int, event_id string, day date")
-    known = spark.table(table_name(topics.namespace, table)).select("event_id", F.to_date("happened_at").alias("day"))
-    lacking = [records[row["number"]] for row in frame.join(known, ["event_id", "day"], "left_anti").collect()]
-    return [one for one in lacking if one.event and refusal(topics, one.topic, encode(one.event)) is None]
+    frame = compared.spark.createDataFrame(asked, "number int, event_id string, day date")
+    known = compared.rows(topic).select("event_id", F.to_date("happened_at").alias("day"))
+    lacking = [counting[row["number"]] for row in frame.join(known, ["event_id", "day"], "left_anti").collect()]
+    return [one for one in lacking if one.event and refusal(compared.topics, topic, encode(one.event)) is None]
 
 
-def _not_removed(spark: SparkSession, topics: Topics, table: Table, gone: list[Received]) -> list[Difference]:
+def _is_pending(compared: Compared, tombstone: Received) -> bool:
+    """Whether a tombstone is of a user whose erasure, as the ledger was last read, is still to be carried out."""
+    if tombstone.topic != compared.topics.users or tombstone.key is None:
+        return False
+    ledger = compared.erasures.ledger
+    return ledger.marker.mark(tombstone.key.decode(errors="replace")) in ledger.pending
+
+
+def _not_removed(compared: Compared, topic: str, gone: list[Received]) -> list[Difference]:
     """Return the tombstones of items whose newest row before them is no removal, and of users who have a row left."""
     if not gone:
         return []
-    key, flag = ("item_id", "removed") if "removed" in table.columns.names else ("user_id", "erased")
+    key, flag = ("item_id", "removed") if topic == compared.topics.items else ("user_id", "erased")
     asked = [
         (number, (record.key or b"").decode(errors="replace"), record.offset) for number, record in enumerate(gone)
     ]
-    tombstones = spark.createDataFrame(asked, f"number int, {key} string, at bigint")
-    rows = spark.table(table_name(topics.namespace, table)).select(key, "offset", flag)
+    tombstones = compared.spark.createDataFrame(asked, f"number int, {key} string, at bigint")
+    rows = compared.rows(topic).select(key, "offset", flag)
     newest = (
         tombstones.join(rows, key, "left")
         .where("offset < at")
@@ -138,30 +161,15 @@ def _not_removed(spark: SparkSession, topics: Topics, table: Table, gone: list[R
     return [_at(gone[row["number"]], "is a removal that the lake does not know of") for row in newest.collect()]
 
 
-def _counting(kafka: KafkaSettings, topics: Topics, records: list[Received]) -> list[Received]:
-    """Leave out what the erasure ledger drops, and what belongs elsewhere."""
-    with closing(LedgerReader(kafka, topics)) as reader:
-        reader.refresh()
-        return [
-            record
-            for record in records
-            if record.event is not None and topics.of(record.event) == record.topic and not reader.ledger.drops(record)
-        ]
-
-
-def _received(kafka: KafkaSettings, topic: str, until: Mapping[int, int]) -> Iterator[Received]:
-    """Yield a topic's events and tombstones; the latest of a key may be one that does not decode: it counts as none."""
-    for batch in raw_records(kafka, topic, until=until):
-        for record in batch:
-            try:
-                event = None if record.value is None else decode(record.value)
-            except (Undecodable, FromTheFuture):
-                continue
-            yield Received(event, record.key, topic, record.partition, record.offset, record.timestamp)
-
-
-def _topic_of(topics: Topics, table: Table) -> str:
-    return next(topic for topic, landed in landed_tables(topics).items() if landed == table)
+def _counting(compared: Compared, read: list[Received]) -> list[Received]:
+    """Leave out what the erasure ledger, read anew, drops, and what belongs elsewhere."""
+    compared.erasures.refresh()
+    topics, ledger = compared.topics, compared.erasures.ledger
+    return [
+        record
+        for record in read
+        if record.event is not None and topics.of(record.event) == record.topic and not ledger.drops(record)
+    ]
 
 
 def _at(record: Received, what: str) -> Difference:

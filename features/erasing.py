@@ -1,27 +1,22 @@
 """Taking rows out of landed tables: recorded by their coordinates, then deleted, so that the audit knows of each."""
 
-import logging
 from collections.abc import Callable
 from functools import partial
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
+from features.commits import retried
 from features.lake import ERASED_ROWS, Table, table_name
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
 
-_log = logging.getLogger(__name__)
-
 PLACE = ("topic", "partition", "offset")
 _ATTEMPTS = 5
-_CONFLICTS = ("ValidationException", "CommitFailedException", "CommitStateUnknownException")
 
 
 class NotErased(FlywheelError):
-    """Rows came back or could not be deleted, time after time."""
+    """Rows came back time after time."""
 
 
 def erase_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Callable[[], DataFrame], now: int) -> int:
@@ -29,7 +24,7 @@ def erase_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Ca
 
     Their coordinates are recorded first, so that the audit knows of every row that is gone, and doing it again after a
     crash counts none twice. Rows that another process adds meanwhile are found by the next look. `now` in ms UTC.
-    Raises NotErased.
+    Raises NotErased and LakeBusy.
     """
     erased = 0
     for _ in range(_ATTEMPTS):
@@ -37,8 +32,8 @@ def erase_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Ca
         if not places:
             return erased
         found = spark.createDataFrame(places, "topic string, partition int, offset bigint")
-        attempted(partial(_record, spark, namespace, found, now))
-        attempted(partial(_delete, spark, namespace, table, found))
+        retried(partial(_record, spark, namespace, found, now))
+        retried(partial(_delete, spark, namespace, table, found))
         erased += len(places)
     raise NotErased(f"rows of table {table.name!r} keep coming: erase again once landing has stopped")
 
@@ -46,19 +41,6 @@ def erase_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Ca
 def erased_places(spark: SparkSession, namespace: Namespace) -> DataFrame:
     """Return PLACE of all rows that were ever erased."""
     return spark.table(table_name(namespace, ERASED_ROWS)).select(*PLACE)
-
-
-def attempted(commit: Callable[[], object]) -> None:
-    """Commit, again when another commit came in between; raises NotErased when others always do."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            commit()
-            return
-        except (Py4JJavaError, PySparkException) as error:
-            if not any(word in str(error) for word in _CONFLICTS):
-                raise
-            _log.warning("the lake changed meanwhile, attempt %d: %s", attempt + 1, str(error).partition("\n")[0])
-    raise NotErased("other commits to the lake always came in between: erase again when less is going on")
 
 
 def at_places(table: DataFrame, places: DataFrame) -> DataFrame:

@@ -204,6 +204,9 @@ EXAMPLES = Table(
 )
 
 LANDED = (ITEMS, USERS, IMPRESSIONS, INTERACTIONS, IDENTITIES)
+LANDED_OF_USERS = (INTERACTIONS, IMPRESSIONS, USERS, IDENTITIES)
+"""The landed tables of what belongs to users and guests, in the order of an erasure: the identities go last, since
+while they are there a run that was interrupted finds the sessions again."""
 DERIVED = (USER_FEATURES, ITEM_FEATURES, ITEM_RECENT, EXAMPLES)
 TABLES = (*LANDED, LANDINGS, ERASED_ROWS, *DERIVED)
 

@@ -2,40 +2,37 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial, reduce
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.erasing import attempted, erase_rows
+from features.commits import retried
+from features.erasing import erase_rows
 from features.lake import (
     EXAMPLES,
     IDENTITIES,
     IMPRESSIONS,
     INTERACTIONS,
+    LANDED_OF_USERS,
     USER_FEATURES,
-    USERS,
     Table,
     table_name,
 )
 from features.ledgered import mark_of, owner_column
+from features.maintenance import expire_snapshots
 from features.recent import KEPT, refresh
-from features.spark import CATALOG
 from features.transforms import LONGEST_SPAN
 from streaming.ids import SessionId, UserId
 from streaming.marks import Marker
 from streaming.namespace import Namespace
 
-# The identities go last: while they are there, a run that was interrupted finds the sessions again.
-LANDED_OF_USERS = (INTERACTIONS, IMPRESSIONS, USERS, IDENTITIES)
 DERIVED_OF_USERS = (USER_FEATURES, EXAMPLES)
 OF_USERS = (*LANDED_OF_USERS, *DERIVED_OF_USERS)
 _WITH_SESSIONS = (INTERACTIONS, IMPRESSIONS, IDENTITIES)
 _OF_GUESTS = (INTERACTIONS, IMPRESSIONS)
-ORPHAN_AGE = timedelta(days=3)
-"""Younger files that nothing points to may belong to a commit under way; Iceberg refuses to touch them."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def sessions_of(
 def erase_from_lake(spark: SparkSession, namespace: Namespace, subject: Subject, now: int) -> list[TableErased]:
     """Delete a subject's rows everywhere in the lake, and what older snapshots keep of them; `now` in ms UTC.
 
-    Doing it again changes nothing. Raises NotErased.
+    Doing it again changes nothing. Raises NotErased and LakeBusy.
     """
     as_of = datetime.fromtimestamp(now / 1000, UTC)
     done, items = [], _recent_items(spark, namespace, subject, as_of)
@@ -99,7 +96,7 @@ def erase_from_lake(spark: SparkSession, namespace: Namespace, subject: Subject,
             read = partial(_matching, spark, table_name(namespace, table), condition)
             rows = erase_rows(spark, namespace, table, read, now)
         elif subject.user_id is not None:
-            rows = _delete_derived(spark, table_name(namespace, table), condition, subject.user_id)
+            rows = _delete_derived(spark, table_name(namespace, table), subject.user_id)
         tags, files = _forget_past(spark, table_name(namespace, table), condition)
         done.append(TableErased(table.name, rows, tags, files))
     refresh(spark, namespace, items, as_of)
@@ -116,7 +113,7 @@ def delete_derived(spark: SparkSession, namespace: Namespace, marks: Iterable[st
     """Delete what a job derived of users with these marks; the next job derives anew what they did since."""
     for user_id in users_of(spark, namespace, marks, marker).values():
         for table in DERIVED_OF_USERS:
-            _delete_derived(spark, table_name(namespace, table), F.col("user_id") == user_id, user_id)
+            _delete_derived(spark, table_name(namespace, table), user_id)
 
 
 def _until(cut: int) -> Column:
@@ -138,11 +135,11 @@ def _matching(spark: SparkSession, name: str, condition: Column) -> DataFrame:
     return spark.table(name).where(condition)
 
 
-def _delete_derived(spark: SparkSession, name: str, condition: Column, user_id: UserId) -> int:
-    rows = _matching(spark, name, condition).count()
+def _delete_derived(spark: SparkSession, name: str, user_id: UserId) -> int:
+    rows = _matching(spark, name, F.col("user_id") == user_id).count()
     if rows:
         statement = f"DELETE FROM {name} WHERE user_id = :user_id"  # noqa: S608 - own names only
-        attempted(lambda: spark.sql(statement, args={"user_id": user_id}))
+        retried(lambda: spark.sql(statement, args={"user_id": user_id}))
     return rows
 
 
@@ -151,15 +148,11 @@ def _forget_past(spark: SparkSession, name: str, condition: Column) -> tuple[tup
     tags = [row["name"] for row in spark.table(f"{name}.refs").where("type = 'TAG'").collect()]
     pinning = [tag for tag in tags if not _at(spark, name, tag).where(condition).isEmpty()]
     for tag in pinning:
-        spark.sql(f"ALTER TABLE {name} DROP TAG `{tag}`")
+        retried(partial(spark.sql, f"ALTER TABLE {name} DROP TAG IF EXISTS `{tag}`"))
     if spark.table(f"{name}.snapshots").count() < 2:
         return tuple(pinning), 0
-    attempted(lambda: _rewrite_manifests(spark, name))
-    expired = spark.sql(
-        f"CALL {CATALOG}.system.expire_snapshots(table => '{name}', retain_last => 1, "
-        f"older_than => TIMESTAMP '{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}')"
-    ).first()
-    return tuple(pinning), sum(expired.asDict().values()) if expired is not None else 0
+    retried(lambda: _rewrite_manifests(spark, name))
+    return tuple(pinning), sum(expire_snapshots(spark, name, 1).values())
 
 
 def _rewrite_manifests(spark: SparkSession, name: str) -> None:

@@ -1,12 +1,13 @@
 """Events as they were sent, read back from the lake without a JVM."""
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from features.config import LakeSettings
+from features.landed import ms, present
 from features.snapshots import read_table
 from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, UserUpserted
 from streaming.namespace import Namespace
@@ -14,9 +15,7 @@ from streaming.namespace import Namespace
 TABLES = ("interactions", "items", "users")
 """The tables that hold what applications sent."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 5_000
-_OF_KAFKA = frozenset({"topic", "partition", "offset", "appended_at"})
 
 
 def landed_events(lake: LakeSettings, namespace: Namespace, table: str) -> Iterator[Event]:
@@ -28,11 +27,12 @@ def landed_events(lake: LakeSettings, namespace: Namespace, table: str) -> Itera
     for batch in arrow.sort_by([("happened_at", "ascending"), ("event_id", "ascending")]).to_batches(_BATCH):
         for row in batch.to_pylist():
             if not row.get("erased"):
-                yield _event(table, row)
+                yield landed_event(table, row)
 
 
-def _event(table: str, row: Mapping[str, Any]) -> Event:
-    fields = {name: _sent(name, value) for name, value in row.items() if value is not None and name not in _OF_KAFKA}
+def landed_event(table: str, row: Mapping[str, Any]) -> Event:
+    """Return the event of a row of one of `TABLES`; what the row does not have is the event's default."""
+    fields = {name: _sent(name, value) for name, value in present(row).items()}
     kinds: dict[str, type[Any]] = {
         "interactions": Interaction,
         "users": UserUpserted,
@@ -45,5 +45,5 @@ def _event(table: str, row: Mapping[str, Any]) -> Event:
 def _sent(name: str, value: Any) -> Any:
     """Return a value as the event had it: times in ms, attributes as an object."""
     if isinstance(value, datetime):
-        return (value - _EPOCH) // timedelta(milliseconds=1)
+        return ms(value)
     return msgspec.json.decode(value) if name == "attributes" else value

@@ -68,7 +68,8 @@ def land(
     """Land what the topics hold and return (`available_now`), or go on until `stop` is set.
 
     `progress` is told of every committed batch. Raises LeaseHeld when another lander of the namespace is at work,
-    LeaseLost when this one lost its place, ErasureKeyMissing and LedgerMissing when it cannot know who was erased.
+    LeaseLost when this one lost its place, ErasureKeyMissing, LedgerMissing and LedgerUnreadable when it cannot know
+    who was erased.
     """
     run = LandingRun()
     ledger = LedgerReader(lander.kafka, lander.topics)

@@ -7,13 +7,12 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
 from features.decoding import DEAD, ERASED, EVENT, PARKED
-from features.lake import IDENTITIES, IMPRESSIONS, INTERACTIONS, USERS
+from features.lake import IMPRESSIONS, INTERACTIONS, LANDED_OF_USERS
 from streaming.ledger import Ledger
 from streaming.marks import Marker
 from streaming.topics import Topics
 
 _BLOCK = 64  # bytes of SHA-256
-_OWNED = (INTERACTIONS, IMPRESSIONS, USERS, IDENTITIES)
 
 
 def mark_of(owner: Column, marker: Marker) -> Column:
@@ -37,7 +36,7 @@ def judged(records: DataFrame, ledger: Ledger, topics: Topics) -> DataFrame:
     if not ledger.cuts:
         return records
     cuts = records.sparkSession.createDataFrame(list(ledger.cuts.items()), "mark string, cut bigint")
-    received = F.coalesce(*(F.col(f"{table.name}.received_at") for table in _OWNED))
+    received = F.coalesce(*(F.col(f"{table.name}.received_at") for table in LANDED_OF_USERS))
     at = F.unix_millis(F.least("appended_at", received))
     mark = mark_of(_owner(topics), ledger.marker)
     is_dropped = F.coalesce(at <= F.col("cut"), F.lit(False))
@@ -52,7 +51,7 @@ def judged(records: DataFrame, ledger: Ledger, topics: Topics) -> DataFrame:
 def _owner(topics: Topics) -> Column:
     """Return the owner of a decoded record, that of its key where there is no event."""
     of_event = F.coalesce(
-        *(F.col(f"{table.name}.user_id") for table in _OWNED),
+        *(F.col(f"{table.name}.user_id") for table in LANDED_OF_USERS),
         *(F.concat(F.lit("session:"), F.col(f"{table.name}.session_id")) for table in (INTERACTIONS, IMPRESSIONS)),
     )
     key = F.col("key").cast("string")

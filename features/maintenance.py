@@ -26,15 +26,10 @@ def maintain_table(spark: SparkSession, table: str, snapshots_kept: int) -> dict
     """Maintain one table, by its full name; returns what was done to it."""
     compacted = _call(spark, f"rewrite_data_files(table => '{table}')")
     _call(spark, f"rewrite_manifests(table => '{table}')")
-    now = datetime.now(UTC)  # later than the snapshots that compacting made
-    expired = _call(
-        spark,
-        f"expire_snapshots(table => '{table}', retain_last => {int(snapshots_kept)}, "
-        f"older_than => TIMESTAMP '{now:%Y-%m-%d %H:%M:%S.%f}')",
-    )
+    expired = expire_snapshots(spark, table, snapshots_kept)
     orphans = (
         f"CALL {CATALOG}.system.remove_orphan_files(table => '{table}', "
-        f"older_than => TIMESTAMP '{now - _ORPHAN_AGE:%Y-%m-%d %H:%M:%S}', prefix_listing => true)"
+        f"older_than => TIMESTAMP '{datetime.now(UTC) - _ORPHAN_AGE:%Y-%m-%d %H:%M:%S}', prefix_listing => true)"
     )
     return {
         "table": table.rpartition(".")[2],
@@ -42,6 +37,15 @@ def maintain_table(spark: SparkSession, table: str, snapshots_kept: int) -> dict
         "files_deleted": expired["deleted_data_files_count"],
         "orphans_removed": retried(lambda: spark.sql(orphans).count()),
     }
+
+
+def expire_snapshots(spark: SparkSession, table: str, kept: int) -> dict[str, int]:
+    """Expire all but the newest `kept` snapshots of a table and what tags pin; returns how many files of which kind."""
+    return _call(
+        spark,
+        f"expire_snapshots(table => '{table}', retain_last => {int(kept)}, "
+        f"older_than => TIMESTAMP '{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}')",
+    )
 
 
 def _call(spark: SparkSession, procedure: str) -> dict[str, Any]:

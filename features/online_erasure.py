@@ -22,15 +22,20 @@ _SCANNED_AT_ONCE = 1_000
 
 @dataclass(frozen=True)
 class StoreErased:
-    """What was deleted, hashes of histories and features and records of slates, and what became of the server's log."""
+    """What was deleted: hashes of histories and features, and records of slates."""
 
     hashes: int
     slates: int
-    log: str
+
+    def __add__(self, other: "StoreErased") -> "StoreErased":
+        return StoreErased(self.hashes + other.hashes, self.slates + other.slates)
 
 
 def erase_from_store(store: StoreSettings, namespace: Namespace, subject: Subject) -> StoreErased:
-    """Delete what the store has of a subject; doing it again changes nothing. Raises redis.RedisError."""
+    """Delete what the store has of a subject; doing it again changes nothing. Raises redis.RedisError.
+
+    The server's own log keeps what was deleted until `rewrite_log`.
+    """
     reader, records = SyncOnlineReader(store, namespace), SlateRecords(store, namespace)
     try:
         users = [] if subject.user_id is None else [subject.user_id]
@@ -40,7 +45,7 @@ def erase_from_store(store: StoreSettings, namespace: Namespace, subject: Subjec
     finally:
         reader.close()
         records.close()
-    return StoreErased(hashes, slates, _rewrite_log(store))
+    return StoreErased(hashes, slates)
 
 
 def _erase(reader: SyncOnlineReader, user_id: UserId, cut: int) -> int:
@@ -65,22 +70,20 @@ def stored_users(store: StoreSettings, namespace: Namespace) -> Iterator[UserId]
         client.close()
 
 
-def _rewrite_log(store: StoreSettings) -> str:
+def rewrite_log(store: StoreSettings) -> str:
     """Have the server write its append-only file anew, which keeps deleted values until then; returns what happened."""
     client: Any = Redis.from_url(store_url(store))
+    deadline = time.monotonic() + _REWRITE_S
     try:
         if not client.info("persistence")["aof_enabled"]:
             return "the server keeps no append-only file; its own dumps hold the user until the next one"
-        try:
-            client.bgrewriteaof()
-        except ResponseError as error:
-            if "in progress" not in str(error):
-                return f"the server did not rewrite its append-only file ({error}): rewrite it by hand"
-        deadline = time.monotonic() + _REWRITE_S
-        while _rewriting(client.info("persistence")):
-            if time.monotonic() > deadline:
-                return f"the server had not rewritten its append-only file after {_REWRITE_S:.0f} s"
-            time.sleep(_POLL_S)
+        while not _began_rewriting(client):
+            _wait_for_rewriting(client, deadline)
+        _wait_for_rewriting(client, deadline)
+    except ResponseError as error:
+        return f"the server did not rewrite its append-only file ({error}): rewrite it by hand"
+    except TimeoutError:
+        return f"the server had not rewritten its append-only file after {_REWRITE_S:.0f} s"
     except RedisError as error:
         return f"the server's append-only file could not be looked at: {error}"
     finally:
@@ -88,5 +91,23 @@ def _rewrite_log(store: StoreSettings) -> str:
     return "append-only file rewritten"
 
 
-def _rewriting(persistence: dict[str, Any]) -> bool:
-    return bool(persistence["aof_rewrite_in_progress"] or persistence["aof_rewrite_scheduled"])
+def _began_rewriting(client: Any) -> bool:
+    """Ask for a rewrite; False while one is under way, which may have begun before the deletion that is to go."""
+    try:
+        client.bgrewriteaof()
+    except ResponseError as error:
+        if "in progress" not in str(error):
+            raise
+        return False
+    return True
+
+
+def _wait_for_rewriting(client: Any, deadline: float) -> None:
+    """Wait until no rewrite is under way; raises TimeoutError."""
+    while True:
+        persistence = client.info("persistence")
+        if not persistence["aof_rewrite_in_progress"] and not persistence["aof_rewrite_scheduled"]:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(_POLL_S)

@@ -8,24 +8,20 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
 import pyarrow as pa
-from kafka import TopicPartition
 
 from features.config import LakeSettings
-from features.landed import ms, present
+from features.landed import ms
+from features.landed_events import landed_event
 from features.snapshots import read_batches, read_table
 from features.updater import HistoryUpdater
-from streaming.bounded import raw_records
+from streaming.bounded import raw_records, records
 from streaming.config import KafkaSettings
-from streaming.consumer import ConsumerCounts, Received, decoded
-from streaming.events import Interaction, ItemUpserted
+from streaming.consumer import Received
+from streaming.events import ItemUpserted
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
 from streaming.topics import Topics
-
-_COORDINATES = ("topic", "partition", "offset", "appended_at")
-_TIMES = ("happened_at", "received_at", "source_time", "available_from", "available_until")
 
 
 def rebuild_histories(lake: LakeSettings, kafka: KafkaSettings, topics: Topics, updater: HistoryUpdater) -> int:
@@ -43,7 +39,7 @@ def rebuild_histories(lake: LakeSettings, kafka: KafkaSettings, topics: Topics, 
 def landed_interactions(lake: LakeSettings, namespace: Namespace) -> Iterator[list[Received]]:
     """Yield the landed interactions in batches, in no order, as a consumer would have received them."""
     for batch in read_batches(lake, namespace, "interactions"):
-        yield [_received(row, Interaction) for row in batch.to_pylist()]
+        yield [_received(row) for row in batch.to_pylist()]
 
 
 def rebuild_catalogue(lake: LakeSettings, kafka: KafkaSettings, topics: Topics, producer: EventProducer) -> int:
@@ -64,7 +60,7 @@ def _current_items(lake: LakeSettings, namespace: Namespace) -> list[ItemUpserte
             known = rows.get(row["item_id"])
             if known is None or known["offset"] < row["offset"]:  # an item's records lie in one partition
                 rows[row["item_id"]] = row
-    events = (_received(row, ItemUpserted).event for row in rows.values() if not row["removed"])
+    events = (landed_event("items", row) for row in rows.values() if not row["removed"])
     return [event for event in events if isinstance(event, ItemUpserted)]
 
 
@@ -76,15 +72,9 @@ def _tail(lake: LakeSettings, kafka: KafkaSettings, topics: Topics) -> Iterator[
     since = dict.fromkeys(range(kafka.partitions), 0)
     for partition, until in zip(*(of_topic[name].to_pylist() for name in columns[1:]), strict=True):
         since[partition] = max(since.get(partition, 0), until)
-    for batch in raw_records(kafka, topics.interactions, since=since):
-        yield decoded({TopicPartition(topics.interactions, 0): batch}, ConsumerCounts())
+    yield from records(kafka, topics.interactions, since=since)
 
 
-def _received(row: Mapping[str, Any], kind: type[Interaction | ItemUpserted]) -> Received:
-    fields = {name: value for name, value in present(row).items() if name not in _COORDINATES}
-    fields |= {name: ms(fields[name]) for name in _TIMES if name in fields}
-    if "attributes" in fields:
-        fields["attributes"] = msgspec.json.decode(fields["attributes"])
-    known = {name: fields[name] for name in kind.__struct_fields__ if name in fields}
-    event = msgspec.convert(known, kind)
+def _received(row: Mapping[str, Any]) -> Received:
+    event = landed_event("interactions", row)
     return Received(event, None, row["topic"], row["partition"], row["offset"], ms(row["appended_at"]))

@@ -71,9 +71,9 @@ def current_snapshot_id(lake: LakeSettings, namespace: Namespace, table: str) ->
     return current.snapshot_id if current is not None else None
 
 
-def has_snapshot(lake: LakeSettings, namespace: Namespace, table: str, snapshot_id: int) -> bool:
-    """Return whether a table can still be read at a snapshot."""
-    return _load(lake, namespace, table).snapshot_by_id(snapshot_id) is not None
+def snapshot_ids(lake: LakeSettings, namespace: Namespace, table: str) -> set[int]:
+    """Return the snapshots at which a table can still be read; raises SnapshotMissing."""
+    return {snapshot.snapshot_id for snapshot in _load(lake, namespace, table).snapshots()}
 
 
 def pin_snapshot(lake: LakeSettings, namespace: Namespace, table: str, snapshot_id: int, tag: str) -> None:

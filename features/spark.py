@@ -21,7 +21,7 @@ def build_session(lake: LakeSettings, namespace: Namespace, cache: Path) -> Spar
 
     `cache` is the user's cache with jars and Java. Stop the session with `.stop()`.
     """
-    options = _java_options(lake, cache) | spark_options(lake) | catalog_options(lake)
+    options = _java_options(lake, cache) | _spark_options(lake) | catalog_options(lake)
     builder = SparkSession.builder.appName(f"flywheel-{namespace}").master(lake.spark_master)
     for key, value in options.items():
         builder = builder.config(key, value)
@@ -91,7 +91,7 @@ def _java_options(lake: LakeSettings, cache: Path) -> dict[str, str]:
     }
 
 
-def spark_options(lake: LakeSettings) -> dict[str, str]:
+def _spark_options(lake: LakeSettings) -> dict[str, str]:
     # Executors elsewhere must reach the driver, at the address that Spark or its operator finds.
     alone = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     return (alone if _is_local(lake) else {}) | {

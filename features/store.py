@@ -114,7 +114,7 @@ class FeatureStore:
         """
         named = F.broadcast(items.select(ITEM).distinct())
         rows = self._table(spark, ITEM_RECENT).where(F.col(_STAMP) <= F.lit(as_of))
-        none = {RECENT_VIEW.features[0]: 0, RECENT_VIEW.features[1]: 0, RECENT_VIEW.features[3]: 1.0}
+        none = {"item_interactions_1h": 0, "item_interactions_24h": 0, "item_trend": 1.0}
         absent = named.join(rows, ITEM, "left_anti").select(
             ITEM, F.lit(as_of).alias(_STAMP), *(F.lit(none.get(name)).alias(name) for name in RECENT_VIEW.features)
         )

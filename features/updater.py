@@ -67,8 +67,8 @@ def run_updater(
 ) -> None:
     """Keep the histories up to date until `stop` is set; waits out a store that is down.
 
-    Raises BrokerUnavailable when no broker answers, ErasureKeyMissing and LedgerMissing when it cannot know who was
-    erased.
+    Raises BrokerUnavailable when no broker answers; ErasureKeyMissing, LedgerMissing and LedgerUnreadable when it
+    cannot know who was erased.
     """
     counts = counts if counts is not None else ConsumerCounts()
     erasures = LedgerReader(kafka, topics)
@@ -118,16 +118,19 @@ class HistoryUpdater:
         and KafkaError when the ledger cannot be read.
         """
         ledger = self._erasures.ledger
-        pending = _by_user(record for record in received if not ledger.drops(record))
-        dropped = _by_user(record for record in received if ledger.drops(record))
-        if dropped:
-            self._forget(dropped)
+        kept: list[Received] = []
+        dropped: list[Received] = []
+        for record in received:
+            (dropped if ledger.drops(record) else kept).append(record)
+        pending = _by_user(kept)
+        if of_before := _by_user(dropped):
+            self._forget(of_before)
         self._merge(pending)
         changed = self._erasures.refresh()
         erased = {user_id for user_id in pending if changed and ledger.marker.mark(user_id) in changed}
         if erased:  # after their records were read: what was written is built on what is of before
             self._reader.delete_users(list(erased))
-            later = _by_user(record for record in received if not ledger.drops(record))
+            later = _by_user(record for record in kept if not ledger.drops(record))
             self._merge({user_id: later[user_id] for user_id in erased & later.keys()})
 
     def _merge(self, pending: Mapping[UserId, _Pending]) -> None:

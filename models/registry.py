@@ -71,9 +71,8 @@ class Registry:
 
     def fetch(self, version: str, target: Path) -> None:
         """Copy an artifact into the folder `target`; raises UnknownModel. Its loader checks the digests."""
+        self._require(version)
         source = f"{self._artifacts}/{version}"
-        if not self._files.exists(f"{source}/COMPLETE"):
-            raise UnknownModel(f"the registry has no model {version!r}: `flywheel models` lists them")
         target.mkdir(parents=True, exist_ok=True)
         for name in self._names(source):
             if name != "COMPLETE":
@@ -87,8 +86,7 @@ class Registry:
 
     def training_snapshots(self, version: str) -> dict[str, int]:
         """Return the lake's snapshots by table that a model was trained on; raises UnknownModel."""
-        if version not in self.versions():
-            raise UnknownModel(f"the registry has no model {version!r}: `flywheel models` lists them")
+        self._require(version)
         spec = self._files.cat_file(f"{self._artifacts}/{version}/{SPEC}")
         return msgspec.json.decode(spec, type=_Trained).lineage.snapshots
 
@@ -132,8 +130,7 @@ class Registry:
 
         Raises UnknownModel, and ChampionChanged when that number was taken meanwhile.
         """
-        if change.model_version not in self.versions():
-            raise UnknownModel(f"the registry has no model {change.model_version!r}: `flywheel models` lists them")
+        self._require(change.model_version)
         if change.number != self.next_number():
             raise ChampionChanged("the champion was changed meanwhile: look at it and try again")
         self._files.makedirs(self._champions, exist_ok=True)
@@ -164,6 +161,10 @@ class Registry:
         """Return the number that the next change of the champion gets, from 1."""
         names = self._names(self._champions)
         return 1 + int(names[-1].removesuffix(".json")) if names else 1
+
+    def _require(self, version: str) -> None:
+        if "/" in version or not self._files.exists(f"{self._artifacts}/{version}/COMPLETE"):
+            raise UnknownModel(f"the registry has no model {version!r}: `flywheel models` lists them")
 
     def _read_champions(self) -> Iterator[Champion]:
         for name in self._names(self._champions):

@@ -107,10 +107,10 @@ def _sasl_options(kafka: KafkaSettings) -> dict[str, Any]:
         return mechanism
     secret = kafka.sasl_password and kafka.sasl_password.get_secret_value()
     if kafka.sasl_mechanism == "OAUTHBEARER":
-        from streaming.oauth import ClientCredentials  # noqa: PLC0415 - settings alone need no HTTP client
+        from streaming.oauth import client_credentials  # noqa: PLC0415 - settings alone need no HTTP client
 
         client = (str(kafka.sasl_username), str(secret))
         return mechanism | {
-            "sasl_oauth_token_provider": ClientCredentials(str(kafka.sasl_token_url), client, kafka.sasl_scope)
+            "sasl_oauth_token_provider": client_credentials(str(kafka.sasl_token_url), client, kafka.sasl_scope)
         }
     return mechanism | {"sasl_plain_username": kafka.sasl_username, "sasl_plain_password": secret}

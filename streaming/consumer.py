@@ -14,6 +14,7 @@ from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 from streaming.codec import FromTheFuture, Undecodable, decode
 from streaming.config import KafkaSettings, client_options
 from streaming.connection import unconnected
+from streaming.errors import BrokerUnavailable
 from streaming.events import Event
 
 _log = logging.getLogger(__name__)
@@ -109,15 +110,16 @@ def tail(
 
     For state that each process keeps by itself. `start` are the offsets to begin at, by partition, where it is not the
     first record. `caught_up` is set once everything that the topics held at the start was handled. Raises
-    BrokerUnavailable when no broker answers.
+    BrokerUnavailable when no broker answers or a topic does not exist.
     """
     counts = ConsumerCounts()
     spec = ConsumerSpec(topics=topics, group="", max_records=20_000)
     consumer = connect(kafka, spec)
     try:
-        partitions = [
-            TopicPartition(topic, p) for topic in topics for p in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
+        numbers = {topic: sorted(consumer.partitions_for_topic(topic) or ()) for topic in topics}
+        if missing := [topic for topic, found in numbers.items() if not found]:
+            raise BrokerUnavailable(f"there is no topic {', '.join(map(repr, missing))}: run `flywheel topics`")
+        partitions = [TopicPartition(topic, number) for topic, found in numbers.items() for number in found]
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
         for partition in partitions:

@@ -11,7 +11,7 @@ def lag(kafka: KafkaSettings, topic: str, group: str) -> int:
     """Return how many records of `topic` lie behind what `group` has committed; all of them before its first commit.
 
     A group whose coordinator is not elected, or has not read its log yet, counts as one that has committed nothing.
-    Raises kafka.errors.KafkaError when the broker does not answer.
+    Raises BrokerUnavailable or kafka.errors.KafkaError when the broker does not answer.
     """
     admin = KafkaAdminClient(**client_options(kafka))
     try:

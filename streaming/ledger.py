@@ -9,10 +9,10 @@ it stands in the ledger, so a write that it did not see has seen the entry at th
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 from kafka import KafkaConsumer, TopicPartition
 
+from streaming.bounded import read_until
 from streaming.config import KafkaSettings
 from streaming.consumer import ConsumerCounts, ConsumerSpec, Received, connect, decoded
 from streaming.errors import FlywheelError
@@ -20,21 +20,13 @@ from streaming.events import ErasureCompleted, ErasureEntered, UserErased
 from streaming.marks import Marker, Owner, event_owner
 from streaming.topics import Topics
 
-_POLL_MS = 200
-
 
 class LedgerMissing(FlywheelError):
     """The ledger's topic does not exist."""
 
 
-class Erased(Protocol):
-    """What a consumer asks of the ledger."""
-
-    def cut(self, owner: Owner) -> int | None:
-        """Return up to when (ms UTC) what `owner` did is dropped, None for an owner who was never erased."""
-
-    def drops(self, received: Received) -> bool:
-        """Whether a record belongs to somebody who was erased after it."""
+class LedgerUnreadable(FlywheelError):
+    """The ledger holds an entry that does not decode."""
 
 
 class Ledger:
@@ -92,17 +84,24 @@ class LedgerReader:
         self._kafka = kafka
         self._partition = TopicPartition(topics.erasures, 0)
         self._consumer: KafkaConsumer | None = None
+        self._counts = ConsumerCounts()
 
     def refresh(self) -> set[str]:
         """Read what was appended before the call; returns the marks that are new or have a later cut.
 
-        Raises BrokerUnavailable, LedgerMissing, and KafkaError when the broker goes away meanwhile.
+        Raises BrokerUnavailable, LedgerMissing, LedgerUnreadable (from then on always), and KafkaError when the broker
+        goes away meanwhile.
         """
         consumer = self._connected()
         end = consumer.end_offsets([self._partition])[self._partition]
         changed: set[str] = set()
-        while consumer.position(self._partition) < end:
-            changed |= self.ledger.apply(decoded(consumer.poll(timeout_ms=_POLL_MS), ConsumerCounts()))
+        for batch in read_until(consumer, {self._partition: end}):
+            changed |= self.ledger.apply(decoded({self._partition: batch}, self._counts))
+        if self._counts.undecodable:
+            raise LedgerUnreadable(
+                f"topic {self._partition.topic!r} holds an entry that this release cannot read, so nobody can tell who "
+                "was erased: run the release that wrote it, or a newer one"
+            )
         return changed
 
     def close(self) -> None:

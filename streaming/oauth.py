@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import cache
 
 import httpx
 import msgspec
@@ -48,3 +49,9 @@ class ClientCredentials(AbstractTokenProvider):
             return msgspec.json.decode(answer.content, type=_Answer)
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             raise SaslAuthenticationFailedError(f"the token endpoint {self._url} gave no token: {error}") from error
+
+
+@cache
+def client_credentials(url: str, client: tuple[str, str], scope: str | None) -> ClientCredentials:
+    """Return the one provider of these credentials, so that the clients of a process share its token."""
+    return ClientCredentials(url, client, scope)

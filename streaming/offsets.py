@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
-from streaming.config import KafkaSettings, client_options
+from streaming.config import KafkaSettings
+from streaming.consumer import ConsumerSpec, connect
 
 
 def bounds(
@@ -13,9 +14,9 @@ def bounds(
     """Return the offsets of the first record and behind the last one of each partition; none of a missing topic.
 
     With `until_ms` (UTC) the last one is the last that was appended before that time.
-    Raises kafka.errors.KafkaError when the broker does not answer.
+    Raises BrokerUnavailable, and kafka.errors.KafkaError when the broker goes away meanwhile.
     """
-    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
+    consumer = connect(kafka, ConsumerSpec(topics=[], group=""))
     try:
         partitions = [
             TopicPartition(topic, number)

@@ -35,8 +35,8 @@ class _Producer(KafkaProducer):
 class EventProducer:
     """Sends events to their topics under their keys. Safe to share between threads.
 
-    kafka-python bounds no memory of its own: `publish` has 20,000 events under way at most, and whoever uses `send`
-    bounds what it has not seen acknowledged, as the services do by the requests that they take at once.
+    kafka-python bounds no memory of its own: `publish` and `deliver` have 20,000 under way at most, and whoever uses
+    `send` bounds what it has not seen acknowledged, as the services do by the requests that they take at once.
     """
 
     def __init__(
@@ -93,22 +93,14 @@ class EventProducer:
         `progress` is told how many events were acknowledged since it was last told.
         Raises NotDurable at the first event that is not acknowledged.
         """
-        acknowledged: Counter[tuple[str, int]] = Counter()
-        waiting: deque[Any] = deque()
-        for event in events:
-            waiting.append(self.send(event))
-            if len(waiting) >= _IN_FLIGHT:
-                self._settle(waiting, _IN_FLIGHT // 2, acknowledged, progress)
-        self._settle(waiting, len(waiting), acknowledged, progress)
-        return dict(acknowledged)
+        return self._all((self.send(event) for event in events), progress)
 
     def deliver(self, records: Iterable[tuple[Record, int | None]]) -> None:
-        """Send records, each to its partition or its key's, and wait until every one is acknowledged; a few at a time.
+        """Send records, each to its partition or its key's, and wait until every one is acknowledged.
 
         Raises NotDurable at the first one that is not.
         """
-        waiting = deque(self.send_record(record, partition) for record, partition in records)
-        self._settle(waiting, len(waiting), Counter(), None)
+        self._all(self.send_record(record, partition) for record, partition in records)
 
     def flush(self) -> None:
         """Wait until everything queued is acknowledged or has failed."""
@@ -121,6 +113,17 @@ class EventProducer:
     def abort(self) -> None:
         """Disconnect now: what is queued and not acknowledged yet fails, unless it was on its way."""
         self._producer.close(timeout=0)
+
+    def _all(self, futures: Iterable[Any], progress: Callable[[int], None] | None = None) -> Acknowledged:
+        """Wait until everything is acknowledged whose future comes; only so many are asked for at once."""
+        acknowledged: Counter[tuple[str, int]] = Counter()
+        waiting: deque[Any] = deque()
+        for future in futures:
+            waiting.append(future)
+            if len(waiting) >= _IN_FLIGHT:
+                self._settle(waiting, _IN_FLIGHT // 2, acknowledged, progress)
+        self._settle(waiting, len(waiting), acknowledged, progress)
+        return dict(acknowledged)
 
     def _settle(
         self,

@@ -15,7 +15,7 @@ from streaming.bounded import raw_records
 from streaming.codec import decode
 from streaming.config import KafkaSettings
 from streaming.consumer import Received
-from streaming.ledger import Erased
+from streaming.ledger import Ledger
 from streaming.letters import Letter, Progress, Side, State, letters, note, progress
 from streaming.offsets import bounds
 from streaming.producer import EventProducer
@@ -54,7 +54,7 @@ class Redelivery:
     topics: Topics
     producer: EventProducer
     judge: Judge
-    ledger: Erased
+    ledger: Ledger
 
     def replay(self, topic: str, side: Side, wanted: Callable[[Letter], bool]) -> Counter[Fate]:
         """Replay the wanted letters of a topic and return how many had which fate.
@@ -64,9 +64,11 @@ class Redelivery:
         """
         known = progress(self.kafka, topic, side)
         sent = self._sent(topic, known)
-        later = self._latest(topic)
+        later: Mapping[tuple[int, bytes], int] | None = None
         counts: Counter[Fate] = Counter()
         for chunk in _chunks(filter(wanted, letters(self.kafka, topic, side))):
+            if later is None:  # which reads the whole topic
+                later = self._latest(topic)
             fates = {letter: self._fate(letter, known, sent, later) for letter in chunk}
             self._remember([letter for letter, fate in fates.items() if letter.id in sent and fate is Fate.REPLAYED])
             self._send([letter for letter, fate in fates.items() if letter.id not in sent and fate is Fate.REPLAYED])

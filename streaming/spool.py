@@ -94,9 +94,13 @@ class SpoolPlace:
                 continue
         raise SpoolUnusable(f"all {_MOST_FILES} spools {self.name!r} in {self.folder} are owned: choose another folder")
 
+    def files(self) -> list[Path]:
+        """Return the spools' files that are there, owned or not, sorted."""
+        return sorted(self.folder.glob(f"{self.name}-*.spool"))
+
     def left_behind(self) -> "Iterator[Spool]":
         """Yield the spools that no process owns, to be drained, one after the other; each is closed afterwards."""
-        for path in sorted(self.folder.glob(f"{self.name}-*.spool")):
+        for path in self.files():
             try:
                 spool = Spool(path, self.capacity, self.now)
             except SpoolHeld:
@@ -174,7 +178,8 @@ class Spool:
 
         Raises SpoolFailed.
         """
-        return self._in_writer(lambda: self._remove_all([one.number for one in self._read(-1) if belongs(one.record)]))
+        numbers = [one.number for one in self.first(-1) if belongs(one.record)]
+        return self._in_writer(lambda: self._remove_all(numbers))
 
     def close(self) -> None:
         """Write what is being appended and close the file. Harmless when repeated."""
@@ -196,7 +201,7 @@ class Spool:
         def run() -> None:
             try:
                 done.set_result(function())
-            except sqlite3.Error as error:
+            except (sqlite3.Error, msgspec.MsgspecError) as error:
                 done.set_exception(SpoolFailed(f"the spool {self.path} failed: {error}"))
 
         with self._changed:

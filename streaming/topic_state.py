@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError
 
 from streaming.config import KafkaSettings, client_options
 from streaming.connection import unconnected
+from streaming.offsets import bounds
 
 _DELETE_RETENTION = "delete.retention.ms"
 
@@ -33,28 +33,19 @@ def topic_states(kafka: KafkaSettings, topics: list[str]) -> dict[str, TopicStat
         admin = KafkaAdminClient(**client_options(kafka))
     except KafkaError as error:
         raise unconnected(kafka, error) from error
-    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
     try:
         ids = {described["name"]: described.get("topic_id") for described in admin.describe_topics(topics)}
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
         configs = admin.describe_configs(resources, config_filter="all")["topic"]
-        return {
-            name: TopicState(
-                topic_id=None if ids[name] is None else str(ids[name]),
-                **_bounds(consumer, name),
-                deletions_kept_ms=int(configs[name][_DELETE_RETENTION]["value"]),
-            )
-            for name in topics
-        }
     finally:
-        consumer.close()
         admin.close()
-
-
-def _bounds(consumer: KafkaConsumer, topic: str) -> dict[str, dict[int, int]]:
-    partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
-    first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+    found = bounds(kafka, topics)
     return {
-        "first": {partition.partition: first[partition] for partition in partitions},
-        "end": {partition.partition: end[partition] for partition in partitions},
+        name: TopicState(
+            topic_id=None if ids[name] is None else str(ids[name]),
+            first={part.partition: first for part, (first, _) in found.items() if part.topic == name},
+            end={part.partition: end for part, (_, end) in found.items() if part.topic == name},
+            deletions_kept_ms=int(configs[name][_DELETE_RETENTION]["value"]),
+        )
+        for name in topics
     }

@@ -1,10 +1,11 @@
 """The erasure key of an embedded broker: made once, kept in the home, readable by its owner alone."""
 
-import os
 import secrets
 from pathlib import Path
 
 from pydantic import SecretStr
+
+from streaming.embedded.files import write_atomically
 
 
 def erasure_key_file(home: Path) -> Path:
@@ -26,13 +27,5 @@ def make_erasure_key(home: Path) -> SecretStr:
     if known is not None:
         return known
     path = erasure_key_file(home)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(48))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_atomically(path, secrets.token_urlsafe(48).encode(), mode=0o600)
     return SecretStr(path.read_text())

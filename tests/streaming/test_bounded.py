@@ -1,12 +1,16 @@
 """Reading a part of a topic that has an end."""
 
+from itertools import chain
+from typing import Any
+
 import pytest
 from clicks import click
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 
-from streaming.bounded import records
+from streaming.bounded import raw_records, read_until, records
 from streaming.config import KafkaSettings, client_options
-from streaming.consumer import Received
+from streaming.consumer import ConsumerSpec, Received, connect
+from streaming.errors import BrokerUnavailable
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
 from streaming.topics import Topics, ensure_topics
@@ -66,3 +70,36 @@ def test_a_record_that_does_not_decode_is_left_out(broker: KafkaSettings, topics
 
 def test_a_topic_that_holds_nothing_gives_nothing(broker: KafkaSettings, topics: Topics) -> None:
     assert list(records(broker, topics.items)) == []
+
+
+def test_reading_begins_at_offsets_of_the_partitions_named(broker: KafkaSettings, topics: Topics) -> None:
+    everything = read(broker, topics)
+    first, second = sorted({record.partition for record in everything})[:2]
+    since = {first: 4, second: 0, 3: 10_000}
+    expected = [r for r in everything if r.partition in since and r.offset >= since[r.partition]]
+    assert {record.partition for record in expected} == {first, second}
+    assert names(read(broker, topics, since=since)) == names(expected)
+    assert read(broker, topics, since={}) == []
+
+
+def test_a_topic_that_does_not_exist_gives_nothing(broker: KafkaSettings, topics: Topics) -> None:
+    for part in ({}, {"since": {0: 1}}, {"since_ms": 1}, {"until": {0: 1}}):
+        assert list(raw_records(broker, f"{topics.namespace}.nowhere", **part)) == []  # type: ignore[arg-type]
+
+
+def test_a_log_that_gives_nothing_more_before_the_end_is_a_sentence_and_not_waited_for_for_ever(
+    broker: KafkaSettings, topics: Topics
+) -> None:
+    publish(broker, topics, range(50))
+    consumer = connect(broker, ConsumerSpec(topics=[], group=""))
+    partitions = [TopicPartition(topics.interactions, number) for number in range(broker.partitions)]
+    consumer.assign(partitions)
+    consumer.seek_to_beginning(*partitions)
+    ends = consumer.end_offsets(partitions) | {partitions[1]: 1_000}
+    found: list[Any] = []
+    try:
+        with pytest.raises(BrokerUnavailable, match=rf"gave nothing more of {topics.interactions}-1 for"):
+            found.extend(chain.from_iterable(read_until(consumer, ends, stalled_s=0.3)))
+    finally:
+        consumer.close()
+    assert len(found) == 150

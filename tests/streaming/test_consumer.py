@@ -10,6 +10,7 @@ from waiting import wait_until
 
 from streaming.config import KafkaSettings, client_options
 from streaming.consumer import ConsumerCounts, ConsumerSpec, Received, consume, tail
+from streaming.errors import BrokerUnavailable
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
 from streaming.topics import Topics, ensure_topics
@@ -126,6 +127,12 @@ def test_a_tail_reads_everything_says_so_and_follows(broker: KafkaSettings, topi
         producer.close()
         assert stop.wait(30)
     assert handler.events[-1] == "e100"
+
+
+def test_a_tail_of_a_topic_that_does_not_exist_says_how_to_make_it(broker: KafkaSettings, topics: Topics) -> None:
+    names = [topics.interactions, f"{topics.namespace}.nowhere"]
+    with pytest.raises(BrokerUnavailable, match=rf"no topic '{topics.namespace}.nowhere': run `flywheel topics`"):
+        tail(broker, names, Collected(1, threading.Event()), threading.Event(), threading.Event())
 
 
 @contextmanager

@@ -7,13 +7,14 @@ import stat
 from pathlib import Path
 
 import pytest
+from kafka import KafkaProducer
 from topic_records import records
 
-from streaming.config import KafkaSettings
+from streaming.config import KafkaSettings, client_options
 from streaming.consumer import Received
 from streaming.embedded.erasure_key import erasure_key_file, make_erasure_key, read_erasure_key
 from streaming.events import ErasureCompleted, ErasureEntered, Event, IdentityLinked, Interaction, Kind, UserErased
-from streaming.ledger import LedgerMissing, LedgerReader
+from streaming.ledger import LedgerMissing, LedgerReader, LedgerUnreadable
 from streaming.marks import ErasureKeyMissing, Marker
 from streaming.namespace import Namespace, parse_namespace
 from streaming.producer import EventProducer
@@ -105,3 +106,20 @@ def test_what_came_before_the_erasure_is_dropped_and_what_comes_later_is_a_new_u
 def test_a_ledger_without_a_topic_says_how_to_make_it(broker: KafkaSettings, namespace: Namespace) -> None:
     with pytest.raises(LedgerMissing, match="flywheel topics"):
         LedgerReader(broker, Topics(namespace)).refresh()
+
+
+@pytest.mark.parametrize("entry", [b"{", b'{"type": "erasure_undone", "mark": "ab"}'])
+def test_an_entry_that_cannot_be_read_closes_the_ledger_for_good(
+    broker: KafkaSettings, namespace: Namespace, entry: bytes
+) -> None:
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    reader = LedgerReader(broker, topics)
+    reader.refresh()
+    producer = KafkaProducer(**client_options(broker))
+    producer.send(topics.erasures, entry, key=b"ab").get(timeout=30)
+    producer.close()
+    for _ in range(2):
+        with pytest.raises(LedgerUnreadable, match="nobody can tell who was erased"):
+            reader.refresh()
+    reader.close()

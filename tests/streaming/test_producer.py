@@ -1,4 +1,6 @@
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
@@ -9,6 +11,7 @@ from streaming.errors import BrokerUnavailable
 from streaming.events import Interaction, ItemRemoved, Kind
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
+from streaming.records import Record, records_of
 from streaming.topics import Topics, ensure_topics
 
 
@@ -56,6 +59,41 @@ def test_every_published_event_is_in_kafka_under_its_users_key(broker: KafkaSett
     for user in {event.user_id for event in events}:
         times = [decode(record.value).happened_at for record in found if record.key.decode() == user]
         assert times == sorted(times)
+
+
+class Watched(EventProducer):
+    """One that keeps the futures of what it sent."""
+
+    def __init__(self, kafka: KafkaSettings, topics: Topics) -> None:
+        super().__init__(kafka, topics, linger_ms=200)  # so that nothing is acknowledged at once
+        self.sent: list[Any] = []
+
+    def send_record(self, record: Record, partition: int | None = None) -> Any:
+        self.sent.append(super().send_record(record, partition))
+        return self.sent[-1]
+
+
+@pytest.mark.parametrize("deliver", [False, True])
+def test_only_so_much_is_under_way_at_once(
+    broker: KafkaSettings, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, deliver: bool
+) -> None:
+    monkeypatch.setattr("streaming.producer._IN_FLIGHT", 10)
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    producer, under_way = Watched(broker, topics), []
+
+    def events() -> Iterator[Interaction]:
+        for number in range(35):
+            under_way.append(sum(not future.is_done for future in producer.sent))
+            yield interaction(number)
+
+    if deliver:
+        producer.deliver((record, None) for event in events() for record in records_of(topics, event))
+    else:
+        producer.publish(events())
+    producer.close()
+    assert 0 < max(under_way) < 10
+    assert len(records(broker, topics.interactions)) == 35
 
 
 def test_a_removed_item_is_followed_by_a_tombstone(broker: KafkaSettings, namespace: Namespace) -> None:

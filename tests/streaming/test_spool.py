@@ -164,6 +164,7 @@ def test_each_process_claims_a_file_of_its_own_and_what_nobody_owns_can_be_drain
     place = SpoolPlace(tmp_path / "made" / "here", "events", BIG, lambda: 0)
     first, second = place.claim(), place.claim()
     assert first.path != second.path
+    assert place.files() == [first.path, second.path]
     for number, spool in enumerate((first, second)):
         spool.append([numbered(number)]).result(10)
     first.close()
