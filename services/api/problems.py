@@ -76,3 +76,9 @@ def field_error(error: msgspec.ValidationError, prefix: str = "") -> FieldError:
         field = f"{field}.{named['field']}"
         detail = "is required" if named["what"] == "missing required" else "is not a known field"
     return FieldError(field.removeprefix(".") or "body", detail)
+
+
+def rule_error(text: str) -> FieldError:
+    """Split a broken rule, which starts with its field, into the field and what is wrong."""
+    field, _, detail = text.partition(" ")
+    return FieldError(field, detail)

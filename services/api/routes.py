@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -45,8 +46,8 @@ class Route:
 
     `bodies` are the types that a body may have, none for no body; `answers` the types by status. `decode` turns the
     bytes into what the handler gets, `decode_lines` those of NDJSON, whose lines are of the first type of `bodies`.
-    `problems` are statuses of the route's own, beside those that every route may
-    answer with. A route without scope needs no key.
+    `problems` are statuses of the route's own, beside those that every route may answer with. A route without scope
+    needs no key.
     """
 
     method: str
@@ -61,7 +62,7 @@ class Route:
     problems: tuple[int, ...] = ()
     has_deadline: bool = True
 
-    @property
+    @cached_property
     def decoders(self) -> Mapping[str, Callable[[bytes], Any]]:
         """What decodes a body, by its media type."""
         by_type = {JSON: self.decode, NDJSON: self.decode_lines}

@@ -12,10 +12,10 @@ from services.api.schemas import MAX_BATCH
 from services.client import calls
 from services.client.buffer import Buffer
 from services.client.errors import ClientError, Refused, Unavailable, Undelivered
-from services.client.exchange import Steps, Wait
+from services.client.exchange import Reply, Steps, Wait
 from services.client.options import Buffering, Services
 from services.client.retry import Retry
-from services.client.synchronous import Rejected, log_rejected
+from services.client.synchronous import Rejected, log_rejected, tell
 from services.collect.bodies import Accepted, EventBody, IdentityBody, ItemBody, Result, UserBody
 from services.recommend.bodies import (
     RankAnswer,
@@ -44,7 +44,10 @@ class AsyncClient:
         buffering: Buffering | None = None,
         rejected: Rejected = log_rejected,
     ) -> None:
-        """Nothing is connected yet; `rejected` is told of tracked events that the collector refuses."""
+        """Nothing is connected yet; `rejected` is told of tracked events that the collector refuses.
+
+        What `rejected` raises is logged, and sending goes on.
+        """
         self._retry = retry or Retry()
         self._buffering = buffering or Buffering()
         self._rejected = rejected
@@ -54,6 +57,7 @@ class AsyncClient:
         self._buffer = Buffer(self._buffering.capacity)
         self._changed = asyncio.Condition()
         self._due = asyncio.Event()
+        self._hurried = 0  # who waits in `flush`
         self._closing = False
         self._sender: asyncio.Task[None] | None = None
 
@@ -73,7 +77,7 @@ class AsyncClient:
         if self._closing:
             raise ClientError("the client is closed: make another one")
         self._buffer.add(event)
-        if len(self._buffer) >= MAX_BATCH:
+        if self._is_due():
             self._due.set()
         if self._sender is None or self._sender.done():
             self._sender = asyncio.get_running_loop().create_task(self._send_all())
@@ -81,12 +85,16 @@ class AsyncClient:
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until everything tracked is durable or rejected; returns whether it is within the time."""
-        self._due.set()
+        self._hurried += 1
+        if self._is_due():
+            self._due.set()
         try:
             async with asyncio.timeout(timeout_s), self._changed:
                 await self._changed.wait_for(lambda: not self._buffer)
         except TimeoutError:
             return False
+        finally:
+            self._hurried -= 1
         return True
 
     async def close(self) -> None:
@@ -137,7 +145,7 @@ class AsyncClient:
         return await self._run(self._recommender, calls.similar(question, self._retry))
 
     async def _run(self, service: httpx.AsyncClient, steps: Steps[T]) -> T:
-        reply: httpx.Response | httpx.TransportError | None = None
+        reply: Reply = None
         while True:
             try:
                 step = steps.send(reply)
@@ -151,7 +159,7 @@ class AsyncClient:
             try:
                 headers = {"content-type": step.media_type}
                 reply = await service.request(step.method, step.path, content=step.content, headers=headers)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reply = error
 
     async def _send_all(self) -> None:
@@ -165,13 +173,15 @@ class AsyncClient:
             sent = self._buffer.first()
             results = await self._results_of(sent)
             self._buffer.settle(sent, results)
+            if not self._is_due():
+                self._due.clear()
             async with self._changed:
                 self._changed.notify_all()
-            for event, result in zip(sent, results, strict=True):
-                if result is not None and result.status == "rejected":
-                    self._rejected(event, result)
-        if not self._closing:
-            self._due.clear()
+            tell(self._rejected, sent, results)
+
+    def _is_due(self) -> bool:
+        """Whether what is tracked goes out without waiting for more; with nothing tracked, `flush` hurries nothing."""
+        return self._closing or (self._hurried > 0 and len(self._buffer) > 0) or len(self._buffer) >= MAX_BATCH
 
     async def _results_of(self, sent: Sequence[EventBody]) -> Sequence[Result | None]:
         """Send events; returns None for those that have to be sent again."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 import httpx
 import msgspec
 
-from services.api.problems import FieldError, Problem, problem
+from services.api.problems import FieldError, Problem
 from services.api.routes import JSON, NDJSON
 from services.api.schemas import MAX_BATCH
 from services.client.errors import Refused, Unavailable
@@ -20,7 +20,6 @@ from services.collect.bodies import Accepted, Result
 T = TypeVar("T")
 
 _MOST_BYTES = 900_000  # below the services' default limit of a body
-_DURABLE = ("accepted", "spooled", "duplicate")
 
 
 @dataclass(frozen=True)
@@ -40,19 +39,24 @@ class Wait:
     seconds: float
 
 
-Reply = httpx.Response | httpx.TransportError | None
+Reply = httpx.Response | httpx.RequestError | None
 Steps = Generator[Request | Wait, Reply, T]
 
 
 def ask(request: Request, answer: type[T], retry: Retry) -> Steps[T]:
-    """Send a request until it is answered; returns the decoded answer. Raises Refused and Unavailable."""
+    """Send a request until it is answered; returns the decoded answer. Raises Refused and Unavailable.
+
+    A success that cannot be read, such as a proxy's page, is a failure that may pass.
+    """
     tries = _Tries(request.path, retry)
     while True:
         reply = yield request
         if isinstance(reply, httpx.Response) and reply.status_code not in AGAIN:
-            if reply.is_success:
-                return msgspec.json.decode(reply.content, type=answer)
-            raise Refused(request.path, _problem(reply))
+            if not reply.is_success:
+                raise Refused(request.path, _problem(reply))
+            decoded = _decoded(reply, answer)
+            if decoded is not None:
+                return decoded
         yield tries.failed(reply)
 
 
@@ -69,10 +73,9 @@ def deliver(path: str, parts: Sequence[msgspec.Struct], retry: Retry) -> Steps[l
         while left := [number for number in chunk if results[number] is None]:
             reply = yield Request("POST", path, b"\n".join(lines[number] for number in left), NDJSON)
             settled = _settled(reply, left)
-            results_before = results.count(None)
             for number, result in settled.items():
                 results[number] = result
-            if results.count(None) < results_before:
+            if settled:
                 tries.begin_anew()
             if len(settled) < len(left):
                 _refuse(path, reply)
@@ -99,32 +102,39 @@ class _Tries:
         why = str(reply) or type(reply).__name__
         if isinstance(reply, httpx.Response):
             asked_s = asked_wait_s(reply.headers.get("retry-after"))
-            why = f"{reply.status_code}, {_problem(reply).detail}"
+            what = "with a body that is no answer of the service" if reply.is_success else _problem(reply).detail
+            why = f"{reply.status_code}, {what}"
         if self._failures >= self._retry.tries:
             raise Unavailable(self._path, self._failures, why, results)
         return Wait(self._retry.wait_s(self._failures, asked_s))
 
 
 def _settled(reply: Reply, sent: Sequence[int]) -> dict[int, Result]:
-    """Return the results that are final, by the part's number."""
+    """Return the results that are final, by the part's number: none when the answer does not have one for each."""
+    found = _results(reply)
+    if len(found) != len(sent):
+        return {}
+    return {number: result for number, result in zip(sent, found, strict=True) if result.status != "not_durable"}
+
+
+def _results(reply: Reply) -> Sequence[Result]:
+    """Return what an answer says became of the parts; nothing when it cannot be read."""
     if not isinstance(reply, httpx.Response):
-        return {}
+        return []
     if reply.is_success:
-        found = msgspec.json.decode(reply.content, type=Accepted).results
-        return dict(zip(sent, found, strict=True))
+        answer = _decoded(reply, Accepted)
+        return [] if answer is None else answer.results
     said = _problem(reply)
-    if reply.status_code == 422 and len(said.errors) == len(sent):  # every part is refused, each for its own reason
-        return {
-            number: Result(status="rejected", errors=[error]) for number, error in zip(sent, said.errors, strict=True)
-        }
-    if len(said.results) != len(sent):
-        return {}
-    results = [msgspec.convert(result, Result) for result in said.results]
-    return {number: result for number, result in zip(sent, results, strict=True) if result.status != "not_durable"}
+    if reply.status_code == 422:  # every part is refused, each for its own reason
+        return [Result(status="rejected", errors=[error]) for error in said.errors]
+    try:
+        return msgspec.convert(said.results, list[Result])
+    except msgspec.ValidationError:
+        return []
 
 
 def _refuse(path: str, reply: Reply) -> None:
-    if isinstance(reply, httpx.Response) and reply.status_code not in AGAIN:
+    if isinstance(reply, httpx.Response) and reply.status_code not in AGAIN and not reply.is_success:
         raise Refused(path, _problem(reply))
 
 
@@ -145,6 +155,8 @@ def _chunks(lines: Sequence[bytes]) -> Iterator[list[int]]:
 class _Said(msgspec.Struct):
     """A problem as it is read: fields that this release does not know are ignored."""
 
+    type: str = "about:blank"
+    title: str = ""
     detail: str = ""
     errors: list[FieldError] = []
     results: list[dict[str, object]] = []
@@ -152,8 +164,20 @@ class _Said(msgspec.Struct):
 
 def _problem(reply: httpx.Response) -> Problem:
     """Return what an error answer says, whoever it is from: a proxy's is no problem+json."""
+    said = _decoded(reply, _Said) or _Said(detail=reply.reason_phrase)
+    return Problem(
+        type=said.type,
+        title=said.title or reply.reason_phrase,
+        status=reply.status_code,
+        detail=said.detail,
+        errors=said.errors,
+        results=said.results,
+    )
+
+
+def _decoded(reply: httpx.Response, kind: type[T]) -> T | None:
+    """Return the body of an answer, or None when it is nothing of the kind."""
     try:
-        said = msgspec.json.decode(reply.content, type=_Said)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        said = _Said(detail=reply.reason_phrase)
-    return problem(reply.status_code, "answered", said.detail, errors=said.errors, results=said.results)
+        return msgspec.json.decode(reply.content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -14,7 +14,7 @@ from services.api.schemas import MAX_BATCH
 from services.client import calls
 from services.client.buffer import Buffer
 from services.client.errors import ClientError, Refused, Unavailable, Undelivered
-from services.client.exchange import Steps, Wait
+from services.client.exchange import Reply, Steps, Wait
 from services.client.options import Buffering, Services
 from services.client.retry import Retry
 from services.collect.bodies import Accepted, EventBody, IdentityBody, ItemBody, Result, UserBody
@@ -38,6 +38,17 @@ def log_rejected(event: EventBody, result: Result) -> None:
     _log.error("event %r was rejected: %s", event.event_id, result.errors)
 
 
+def tell(rejected: Rejected, sent: Sequence[EventBody], results: Sequence[Result | None]) -> None:
+    """Hand the events that were rejected to the application; what it raises is logged."""
+    for event, result in zip(sent, results, strict=True):
+        if result is None or result.status != "rejected":
+            continue
+        try:
+            rejected(event, result)
+        except Exception:  # noqa: BLE001 - an application may raise anything; the event is settled, and all is logged
+            _log.exception("`rejected` failed for event %r, which the collector refused", event.event_id)
+
+
 class Client:
     """Calls the services, and sends tracked events in the background. Safe to share between threads.
 
@@ -51,7 +62,10 @@ class Client:
         buffering: Buffering | None = None,
         rejected: Rejected = log_rejected,
     ) -> None:
-        """Nothing is connected yet; `rejected` is told, in a thread, of tracked events that the collector refuses."""
+        """Nothing is connected yet; `rejected` is told, in a thread, of tracked events that the collector refuses.
+
+        What `rejected` raises is logged, and sending goes on.
+        """
         self._retry = retry or Retry()
         self._buffering = buffering or Buffering()
         self._rejected = rejected
@@ -151,7 +165,7 @@ class Client:
         return self._run(self._recommender, calls.similar(question, self._retry))
 
     def _run(self, service: httpx.Client, steps: Steps[T], wait: Callable[[float], object] = time.sleep) -> T:
-        reply: httpx.Response | httpx.TransportError | None = None
+        reply: Reply = None
         while True:
             try:
                 step = steps.send(reply)
@@ -165,7 +179,7 @@ class Client:
             try:
                 headers = {"content-type": step.media_type}
                 reply = service.request(step.method, step.path, content=step.content, headers=headers)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reply = error
 
     def _send_all(self) -> None:
@@ -182,9 +196,7 @@ class Client:
                     return
                 self._buffer.settle(sent, results)
                 self._changed.notify_all()
-            for event, result in zip(sent, results, strict=True):
-                if result is not None and result.status == "rejected":
-                    self._rejected(event, result)
+            tell(self._rejected, sent, results)
 
     def _is_due(self) -> bool:
         return self._closing or self._hurried > 0 or len(self._buffer) >= MAX_BATCH

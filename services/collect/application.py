@@ -145,18 +145,22 @@ class Collector:
 
     async def _statuses(self, events: Sequence[Event]) -> list[Status]:
         """Send the events that are not durable yet, each once; returns what became of each."""
+        keys = [key_of(event) for event in events]
         fresh: dict[Key, Event] = {}
-        for event in events:
+        for key, event in zip(keys, events, strict=True):
             if not self._recent.knows(event):
-                fresh.setdefault(key_of(event), event)
-        started = time.perf_counter()
-        status_of = dict(zip(fresh, map(_STATUS.__getitem__, await self._sender.send([*fresh.values()])), strict=True))
-        self._metrics.acknowledged(time.perf_counter() - started)
-        self._recent.add(event for key, event in fresh.items() if status_of[key] in _DURABLE)
+                fresh.setdefault(key, event)
+        status_of: dict[Key, Status] = {}
+        if fresh:
+            started = time.perf_counter()
+            outcomes = await self._sender.send([*fresh.values()])
+            self._metrics.acknowledged(time.perf_counter() - started)
+            status_of = {key: _STATUS[outcome] for key, outcome in zip(fresh, outcomes, strict=True)}
+            self._recent.add(event for key, event in fresh.items() if status_of[key] in _DURABLE)
         statuses: list[Status] = []
-        for event in events:
-            status = status_of.get(key_of(event), "duplicate")
-            again = status in _DURABLE and fresh.get(key_of(event)) is not event
+        for key, event in zip(keys, events, strict=True):
+            status = status_of.get(key, "duplicate")
+            again = status in _DURABLE and fresh.get(key) is not event
             statuses.append("duplicate" if again else status)
         return statuses
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from services.api.problems import FieldError, field_error, invalid
+from services.api.problems import FieldError, field_error, invalid, rule_error
 from services.api.routes import decode_json, decode_part
 from services.api.schemas import MAX_BATCH
 from services.collect import bodies
@@ -61,7 +61,7 @@ class Clerk:
             position=body.position,
         )
         problem = broken_rule(event)
-        return event if problem is None else FieldError(*_named(problem))
+        return event if problem is None else rule_error(problem)
 
     def item(self, body: bodies.ItemBody) -> ItemUpserted | FieldError:
         """Return the event, or what is wrong with it."""
@@ -152,9 +152,3 @@ def shapes(clerk: Clerk) -> dict[str, Shape]:
         "users": Shape(bodies.UserBody, "users", clerk.user),
         "identities": Shape(bodies.IdentityBody, "identities", clerk.identity),
     }
-
-
-def _named(rule: str) -> tuple[str, str]:
-    """Split a broken rule, which starts with its field, into the field and what is wrong."""
-    field, _, detail = rule.partition(" ")
-    return field, detail

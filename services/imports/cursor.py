@@ -6,13 +6,18 @@ from pathlib import Path
 
 import msgspec
 
+from services.imports.mapping import Mapping
 from services.imports.rows import FileBroken
 
 
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows that are done, of them how many were published, bad or skipped, and when the import began, ms UTC."""
+    """Rows that are done, of them how many were published, bad or skipped, and when the import began, ms UTC.
+
+    `mapping` is the digest of the mapping that they were read with, empty without one.
+    """
 
     began_at: int
+    mapping: str = ""
     rows: int = 0
     published: int = 0
     bad: int = 0
@@ -27,6 +32,13 @@ def digest_of(file: Path, form: str) -> str:
             return hashlib.file_digest(stream, lambda: hashlib.blake2b(form.encode(), digest_size=16)).hexdigest()
     except OSError as error:
         raise FileBroken(f"{file} cannot be read: {error.strerror}") from error
+
+
+def digest_of_mapping(mapping: Mapping | None) -> str:
+    """Return what tells a mapping from every other, whatever the order of its keys; empty without one."""
+    if mapping is None:
+        return ""
+    return hashlib.blake2b(msgspec.json.encode(mapping, order="deterministic"), digest_size=16).hexdigest()
 
 
 def load_cursor(folder: Path, digest: str) -> Cursor | None:

@@ -18,7 +18,8 @@ from streaming.events import Event
 
 _FILE_TYPES: dict[Format, FileType] = {Format.JSONL: "jsonl", Format.CSV: "csv", Format.PARQUET: "parquet"}
 
-Reader = Callable[[dict[str, Any], int, Stamp], Event | FieldError]
+Reader = Callable[[dict[str, Any], int, Stamp], Event | FieldError | None]
+"""Returns the event of a row, what is wrong with it, or None for a row that is left out."""
 
 
 def reader_of(file: Path, form: Format, mapping: Mapping | None) -> tuple[FileType, Mapping | None, Reader]:

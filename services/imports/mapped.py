@@ -19,8 +19,6 @@ def event_by(mapping: Mapping, row: Values[str, Any], number: int, stamp: Stamp)
     """Return the event of a row, or what is wrong with it."""
     try:
         fields = _fields(mapping, row)
-    except _Missing as error:
-        return FieldError(error.args[0], "is a column that the row does not have")
     except _Bad as error:
         return FieldError(error.args[0], error.args[1])
     if mapping.entity != "interactions":  # when that was is seldom known, and must not change when the import goes on
@@ -39,19 +37,15 @@ def made(event_type: type[Any], fields: Values[str, Any], stamp: Stamp) -> Event
     return stamp.checked(event)
 
 
-class _Missing(Exception):
-    """The row lacks a column."""
-
-
 class _Bad(Exception):
-    """A field's value cannot be read."""
+    """A field's value is not there or cannot be read: the field or its column, and what is wrong."""
 
 
 def _fields(mapping: Mapping, row: Values[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = dict(mapping.constants)
     for name, column in mapping.fields.items():
         if column not in row:
-            raise _Missing(column)
+            raise _Bad(column, "is a column that the row does not have")
         if not values.is_absent(row[column]):
             fields[name] = _read(mapping, name, row[column])
     if "kind" in fields:

@@ -16,46 +16,42 @@ from streaming.events import Event, Kind
 
 _CATEGORIES = ("categories", "category", "genres")
 _INTERACTION = Mapping(entity="interactions", fields={"item_id": "item", "kind": "type", "happened_at": "timestamp"})
+_USER = Mapping(entity="users", fields={"user_id": "user", "happened_at": "timestamp"})
 _OPTIONAL = {"user_id": "user", "session_id": "session", "request_id": "ranking"}
 
 
-class Ranking(Exception):
-    """A row is a list that was shown: it has no propensities, and no impression is made of it."""
+def metarank_event(
+    row: Values[str, Any], number: int, stamp: Stamp, kinds: Values[str, Kind]
+) -> Event | FieldError | None:
+    """Return the event of a row, or what is wrong with it; `kinds` says what types mean.
 
-
-def metarank_event(row: Values[str, Any], number: int, stamp: Stamp, kinds: Values[str, Kind]) -> Event | FieldError:
-    """Return the event of a row, or what is wrong with it; `kinds` says what types mean. Raises Ranking."""
+    None for a ranking, a list that was shown: it has no propensities, and no impression is made of it.
+    """
     match row.get("event"):
         case "ranking":
-            raise Ranking
+            return None
         case "interaction":
             present = {name: column for name, column in _OPTIONAL.items() if row.get(column)}
             fields = {**_INTERACTION.fields, **present}
             mapping = msgspec.structs.replace(_INTERACTION, fields=fields, kinds=dict(kinds))
             return event_by(mapping, row, number, stamp)
-        case "item":
+        case "item" | "user" as entity:
             found = _named(row)
             if isinstance(found, FieldError):
                 return found
-            fields = {"item_id": "item", "happened_at": "timestamp"}
-            fields |= {"title": "title"} if isinstance(found.get("title"), str) else {}
-            lists = [name for name in _CATEGORIES if isinstance(found.get(name), list)]
-            fields |= {"categories": lists[0]} if lists else {}
-            return _described(Mapping(entity="items", fields=fields), row, found, number, stamp)
-        case "user":
-            found = _named(row)
-            if isinstance(found, FieldError):
-                return found
-            fields = {"user_id": "user", "happened_at": "timestamp"}
-            return _described(Mapping(entity="users", fields=fields), row, found, number, stamp)
+            mapping = _item(found) if entity == "item" else _USER
+            named = [name for name in found if name not in mapping.fields.values()]
+            return event_by(msgspec.structs.replace(mapping, attributes=named), {**found, **row}, number, stamp)
     return FieldError("event", "must be item, user, ranking or interaction")
 
 
-def _described(
-    mapping: Mapping, row: Values[str, Any], found: Values[str, Any], number: int, stamp: Stamp
-) -> Event | FieldError:
-    named = [name for name in found if name not in mapping.fields.values()]
-    return event_by(msgspec.structs.replace(mapping, attributes=named), {**found, **row}, number, stamp)
+def _item(found: Values[str, Any]) -> Mapping:
+    """Return how an item with these fields is read."""
+    fields = {"item_id": "item", "happened_at": "timestamp"}
+    fields |= {"title": "title"} if isinstance(found.get("title"), str) else {}
+    lists = [name for name in _CATEGORIES if isinstance(found.get(name), list)]
+    fields |= {"categories": lists[0]} if lists else {}
+    return Mapping(entity="items", fields=fields)
 
 
 def _named(row: Values[str, Any]) -> dict[str, Any] | FieldError:

@@ -5,16 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from services.api.problems import FieldError
-from services.imports.cursor import Cursor, digest_of, load_cursor, save_cursor
+from services.imports.cursor import Cursor, digest_of, digest_of_mapping, load_cursor, save_cursor
 from services.imports.format import Format
 from services.imports.formats import reader_of
 from services.imports.mapping import Mapping
-from services.imports.metarank import Ranking
 from services.imports.rows import rows_of
 from services.imports.stamp import Stamp
 from streaming.events import Event
@@ -65,11 +63,14 @@ def import_file(source: Source, folder: Path, publish: Publish, now: int, progre
     """Publish a file's events from where the import was interrupted, if it was; `folder` keeps how far it came.
 
     `publish` returns once all are durable. `progress` is told after each batch and returns whether to go on. When the
-    process dies between publishing a batch and keeping that, the batch comes again with the same event ids.
+    process dies between publishing a batch and keeping that, the batch comes again with the same event ids. With
+    another mapping than before it starts again at the first row, each row with the event id that it had.
     Raises FileBroken, and what `publish` raises.
     """
-    digest = digest_of(source.file, source.form)
-    cursor = load_cursor(folder, digest) or Cursor(began_at=now)
+    digest, mapping = digest_of(source.file, source.form), digest_of_mapping(source.mapping)
+    cursor = load_cursor(folder, digest) or Cursor(began_at=now, mapping=mapping)
+    if cursor.mapping != mapping:
+        cursor = Cursor(began_at=cursor.began_at, mapping=mapping)
     report = Report(cursor)
     if cursor.finished:
         return report
@@ -93,7 +94,7 @@ def _batches(source: Source, stamp: Stamp, report: Report) -> Iterator[list[Even
         events: list[Event] = []
         counts: Counter[str] = Counter()
         for number, row in batch:
-            event = _event(row, number, stamp, read)
+            event = FieldError("row", row) if isinstance(row, str) else read(row, number, stamp)
             if event is None:
                 counts["skipped"] += 1
             elif isinstance(event, FieldError):
@@ -110,15 +111,6 @@ def _batches(source: Source, stamp: Stamp, report: Report) -> Iterator[list[Even
             skipped=before.skipped + counts["skipped"],
         )
         yield events
-
-
-def _event(row: Any, number: int, stamp: Stamp, read: Callable[..., Event | FieldError]) -> Event | FieldError | None:
-    if isinstance(row, str):
-        return FieldError("row", row)
-    try:
-        return read(row, number, stamp)
-    except Ranking:
-        return None
 
 
 def _note(report: Report, number: int, error: FieldError) -> None:

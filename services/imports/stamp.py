@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from services.api.problems import FieldError
+from services.api.problems import FieldError, rule_error
 from streaming.codec import broken_rule, encode
 from streaming.events import Event
 
@@ -28,8 +28,7 @@ class Stamp:
             return FieldError("happened_at", f"is more than {_MAX_AHEAD_MS} ms ahead of our clock")
         problem = broken_rule(event)
         if problem is not None:
-            field, _, detail = problem.partition(" ")
-            return FieldError(field, detail)
+            return rule_error(problem)
         try:
             encode(event)
         except UnicodeEncodeError:

@@ -1,14 +1,13 @@
 """Values as files have them, text above all, as events want them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
 _TIMES = frozenset({"happened_at", "source_time", "available_from", "available_until", "received_at"})
-_WHOLE = frozenset({"position", "schema_version"})
 _LONGEST_TEXT = 500
 _YES, _NO = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 
@@ -28,15 +27,19 @@ def field(name: str, value: Any, unit: Unit, separator: str) -> Any:
     """Return what the event's field `name` wants of a value; raises BadValue."""
     if name in _TIMES:
         return millis(value, unit)
-    if name in _WHOLE:
-        return int(number(value))
-    readers: dict[str, Callable[[Any], Any]] = {
-        "value": number,
-        "hidden": truth,
-        "categories": lambda listed: texts(listed, separator),
-        "attributes": lambda described: attributes(json_object(described)),
-    }
-    return readers[name](value) if name in readers else value
+    read = value
+    match name:
+        case "position" | "schema_version":
+            read = int(number(value))
+        case "value":
+            read = number(value)
+        case "hidden":
+            read = truth(value)
+        case "categories":
+            read = texts(value, separator)
+        case "attributes":
+            read = attributes(json_object(value))
+    return read
 
 
 def millis(value: Any, unit: Unit) -> int:

@@ -1,17 +1,20 @@
 """The client against real collectors, one that is killed included."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from environ import without_settings
 from prometheus_client import CollectorRegistry
 from topic_records import records
 from waiting import wait_until
@@ -34,23 +37,13 @@ from services.collector import build_collector
 from services.config import Settings
 from services.environment import settings_environ
 from streaming.codec import decode
-from streaming.config import KafkaSettings
 from streaming.events import Kind
-from streaming.namespace import Namespace
-from streaming.topics import ensure_topics
 
 QUICK = Retry(first_wait_s=0.02, longest_wait_s=0.2)
 
 
 def click(number: int, **changes: Any) -> EventBody:
     return EventBody(**{"item_id": f"i{number}", "kind": Kind.CLICK, "user_id": "u1", **changes})
-
-
-@pytest.fixture
-def settings(broker: KafkaSettings, namespace: Namespace, tmp_path: Path) -> Settings:
-    settings = Settings(namespace=namespace, home=tmp_path, kafka=broker.model_copy(update={"partitions": 1}))
-    ensure_topics(settings.kafka, settings.topics)
-    return settings
 
 
 @pytest.fixture
@@ -119,6 +112,105 @@ def test_an_asynchronous_client_does_the_same(collector: Services, settings: Set
     assert ids(settings, settings.topics.interactions) == sent
 
 
+@contextmanager
+def proxy(collector: Services, odd: Sequence[tuple[str, bytes]] = ()) -> Iterator[tuple[Services, list[int]]]:
+    """A proxy in front of the collector, which gives the first requests odd answers of its own, each an encoding and a
+    body with status 200; yields where it is and how many events each body had."""
+    left, bodies = deque(odd), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["content-length"]))
+            bodies.append(content.count(b"\n") + 1)
+            if left:
+                status, (encoding, body) = 200, left.popleft()
+            else:
+                headers = {"content-type": self.headers["content-type"]}
+                reply = httpx.post(collector.collector + self.path, content=content, headers=headers)
+                status, encoding, body = reply.status_code, "identity", reply.content
+            self.send_response(status)
+            self.send_header("content-encoding", encoding)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the standard library's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield Services(collector=f"http://127.0.0.1:{server.server_port}"), bodies
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+ODD = [
+    ("identity", b"<html>sign in"),
+    ("identity", b'{"accepted": 0, "results": []}'),
+    ("identity", b'{"accepted": 1, "results": [{"status": "teleported"}]}'),
+    ("gzip", b"no gzip"),
+]
+
+
+def fail(event: EventBody, result: Result) -> None:
+    raise LookupError(event.event_id)
+
+
+def test_neither_odd_answers_nor_a_callback_that_raises_end_the_sending(
+    collector: Services, settings: Settings
+) -> None:
+    with proxy(collector, ODD) as (way, _), Client(way, QUICK, Buffering(linger_s=0.01), rejected=fail) as client:
+        first = client.track(click(1))
+        assert client.flush(20)
+        bad = client.track(click(2, user_id=None))
+        assert client.flush(20)
+        last = client.track(click(3))
+    assert ids(settings, settings.topics.interactions) == [first, last]
+
+    async def run(way: Services) -> list[str]:
+        async with AsyncClient(way, QUICK, Buffering(linger_s=0.01), rejected=fail) as one:
+            sent = [one.track(click(4))]
+            assert await one.flush(20)
+            one.track(click(5, user_id=None))
+            assert await one.flush(20)
+            return [*sent, one.track(click(6))]
+
+    with proxy(collector, ODD) as (way, bodies):
+        more = asyncio.run(run(way))
+    assert bad not in more
+    assert bodies[: len(ODD)] == [1] * len(ODD)
+    assert ids(settings, settings.topics.interactions) == [first, last, *more]
+
+
+def test_an_asynchronous_client_goes_on_sending_events_together_after_a_burst_and_after_a_flush(
+    collector: Services,
+) -> None:
+    async def run(way: Services) -> None:
+        settled = asyncio.Event()
+
+        def rejected(event: EventBody, result: Result) -> None:
+            settled.set()
+
+        async with AsyncClient(way, buffering=Buffering(linger_s=600), rejected=rejected) as client:
+            assert await client.flush(20)  # of nothing, which hurries nothing
+            client.track(click(0, user_id=None))
+            for number in range(1, 1_005):
+                client.track(click(number))
+            await settled.wait()
+            for number in range(5):
+                client.track(click(number))
+            assert await client.flush(20)
+            client.track(click(1))
+            await client.send_events([click(2)])
+            client.track(click(3))
+
+    with proxy(collector) as (way, bodies):
+        asyncio.run(run(way))
+    assert bodies == [1_000, 10, 1, 2]
+
+
 def test_a_program_that_ends_without_closing_has_sent_what_it_tracked(collector: Services, settings: Settings) -> None:
     code = (
         "from services.client import Client, EventBody, Services\n"
@@ -166,7 +258,7 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_config=None)
 
 
 def start_collector(settings: Settings, port: int) -> subprocess.Popen[bytes]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+    environ = without_settings()
     here = Path(__file__).parent
     argv = [sys.executable, "-c", _COLLECTOR, str(port), str(here), str(here.parent)]
     return subprocess.Popen(argv, env={**environ, **settings_environ(settings)})

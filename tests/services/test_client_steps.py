@@ -1,5 +1,6 @@
 """What the client does with answers, good and bad, without a network."""
 
+import logging
 import random
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from services.client.calls import complete, recommend, send_events
 from services.client.errors import BufferFull, Refused, Unavailable
 from services.client.exchange import Request, Steps, Wait
 from services.client.retry import Retry, asked_wait_s
+from services.client.synchronous import tell
 from services.collect.bodies import EventBody, Result
 from services.recommend.bodies import RecommendRequest
 from streaming.events import Kind
@@ -64,9 +66,9 @@ def test_only_what_is_not_durable_yet_is_sent_again_after_the_wait_that_was_aske
     assert [result.status for result in done] == ["spooled", "accepted", "rejected", "duplicate"]
 
 
-@pytest.mark.parametrize("failure", [429, 502, 503, 504, httpx.ConnectError("refused"), httpx.ReadTimeout("slow")])
+@pytest.mark.parametrize("failure", [429, 502, 503, 504, httpx.ConnectError("refused"), httpx.DecodingError("gzip")])
 def test_a_failure_that_may_pass_is_tried_again_with_the_same_ids_until_no_tries_are_left(
-    failure: int | httpx.TransportError,
+    failure: int | httpx.RequestError,
 ) -> None:
     event = EventBody(item_id="i", kind=Kind.CLICK, user_id="u")  # without an id and a time
     steps = send_events([event], RETRY)
@@ -90,8 +92,18 @@ def test_what_another_try_would_not_change_is_raised_at_once_with_what_the_servi
     for steps in (send_events([click(1)], RETRY), recommend(RecommendRequest(user_id="u"), RETRY)):
         next(steps)
         with pytest.raises(Refused, match="said so") as refused:
-            steps.send(answer(status, {"detail": "said so"}))
-        assert refused.value.problem.status == status
+            steps.send(answer(status, {"type": "urn:x:no", "title": "No", "detail": "said so"}))
+        problem = refused.value.problem
+        assert (problem.type, problem.title, problem.status) == ("urn:x:no", "No", status)
+
+
+def test_a_refusal_that_is_no_problem_has_the_type_and_title_of_rfc_9457() -> None:
+    steps = send_events([click(1)], RETRY)
+    next(steps)
+    with pytest.raises(Refused) as refused:
+        steps.send(httpx.Response(403, content=b"<html>"))
+    problem = refused.value.problem
+    assert (problem.type, problem.title, problem.detail) == ("about:blank", "Forbidden", "Forbidden")
 
 
 def test_when_every_event_is_refused_each_has_its_own_reason() -> None:
@@ -123,6 +135,57 @@ def test_an_error_page_of_a_proxy_is_no_crash() -> None:
     next(steps)
     page = httpx.Response(502, content=b"<html>\xff bad gateway", headers={"retry-after": "Fri, 01 Jan 2100 00:00 GMT"})
     assert waited(steps.send(page)) <= 0.2
+
+
+ODD = [
+    httpx.Response(200, content=b"<html>sign in"),
+    httpx.Response(200, content=b'"\xff"'),
+    httpx.Response(200, content=b"[" * 100_000),
+    answer(200, []),
+    accepted("accepted"),
+    accepted("accepted", "accepted", "accepted"),
+    accepted("accepted", "teleported"),
+    answer(503, {"results": [{"status": "teleported"}, {"status": "accepted"}]}),
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_answer_that_cannot_be_read_settles_nothing_and_is_tried_again(odd: httpx.Response) -> None:
+    steps = send_events([click(1), click(2)], RETRY)
+    next(steps)
+    assert waited(steps.send(odd)) <= 0.2
+    assert ids(steps.send(None)) == ["e1", "e2"]
+    assert waited(steps.send(odd)) <= 0.2
+    steps.send(None)
+    with pytest.raises(Unavailable, match="3 tries") as gone:
+        steps.send(odd)
+    assert gone.value.results == [None, None]
+
+
+def test_a_slate_that_cannot_be_read_is_asked_for_again() -> None:
+    steps = recommend(RecommendRequest(user_id="u"), RETRY)
+    first = next(steps)
+    for page in (httpx.Response(200, content=b"<html>sign in"), answer(200, {"colour": "red"})):
+        assert waited(steps.send(page)) <= 0.2
+        assert steps.send(None) == first
+    with pytest.raises(Unavailable, match="200, with a body that is no answer of the service"):
+        steps.send(answer(200, []))
+
+
+def test_what_the_application_raises_about_a_rejected_event_is_logged_and_the_next_one_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told = []
+
+    def rejected(event: EventBody, result: Result) -> None:
+        told.append(event.event_id)
+        raise LookupError("no such table")
+
+    results = [Result(status="rejected"), Result(status="accepted"), None, Result(status="rejected")]
+    with caplog.at_level(logging.ERROR):
+        tell(rejected, [click(number) for number in range(4)], results)
+    assert told == ["e0", "e3"]
+    assert caplog.text.count("LookupError: no such table") == 2
 
 
 @given(st.integers(1, 200), st.floats(0, 1_000), st.integers(0, 2**32))

@@ -1,36 +1,28 @@
 """Imports into a real broker: interrupted, killed between two steps, and by the command line."""
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
+from environ import without_settings
 from topic_records import records
 
 from services.config import Settings
 from services.environment import settings_environ
 from services.imports.format import Format
+from services.imports.mapping import Mapping
 from services.imports.run import Source, import_file
 from streaming.codec import decode
-from streaming.config import KafkaSettings
 from streaming.events import Event
-from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import ensure_topics
 
 NOW = time.time_ns() // 1_000_000
 ROWS = 5_000
-
-
-@pytest.fixture
-def settings(broker: KafkaSettings, namespace: Namespace, tmp_path: Path) -> Settings:
-    settings = Settings(namespace=namespace, home=tmp_path, kafka=broker.model_copy(update={"partitions": 1}))
-    ensure_topics(settings.kafka, settings.topics)
-    return settings
 
 
 @pytest.fixture
@@ -88,8 +80,33 @@ def test_an_import_that_died_behind_a_batch_sends_that_batch_again_with_the_same
     assert len(set(ids)) == ROWS
 
 
+def test_an_import_with_a_corrected_mapping_begins_anew_with_the_ids_of_its_rows(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text("customer,sku,at,what\nu1,a,1,view\nu2,b,2,click\nu3,c,3,view\n")
+    fields = {"user_id": "customer", "happened_at": "at", "kind": "what"}
+    wrong, right = (Mapping(entity="interactions", fields={**fields, "item_id": column}) for column in ("SKU", "sku"))
+    publish = publisher(settings)
+
+    def run(mapping: Mapping, now: int) -> tuple[int, int, int, bool]:
+        cursor = import_file(Source(file, Format.CSV, mapping), tmp_path, publish, now, lambda _: True).cursor
+        return cursor.published, cursor.bad, cursor.began_at, cursor.finished
+
+    assert run(wrong, NOW) == (0, 3, NOW, True)
+    assert found(settings) == ([], [])
+    assert run(right, NOW + 1) == (3, 0, NOW, True)
+    items, ids = found(settings)
+    assert items == ["a", "b", "c"]
+    same = msgspec.structs.replace(right, fields=dict(reversed(right.fields.items())))
+    assert run(same, NOW + 2) == (3, 0, NOW, True)
+    assert len(found(settings)[0]) == 3  # the order of a mapping's keys changes nothing
+    assert run(msgspec.structs.replace(right, constants={"surface": "shop"}), NOW + 3) == (3, 0, NOW, True)
+    assert found(settings) == (items * 2, ids * 2)
+
+
 def run_cli(settings: Settings, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+    environ = without_settings()
     return subprocess.run(
         [sys.executable, "-m", "services.cli", *arguments],
         env={**environ, **settings_environ(settings)},
