@@ -1,18 +1,22 @@
 """`flywheel backup` and `flywheel restore`."""
 
-import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands.common import AsJson, need_lake, say, show
+from services.commands.common import AsJson, lake_session, need_lake, say, show
 
 if TYPE_CHECKING:
     from features.backup import Holder, Index
     from services.config import Settings
 
 Where = Annotated[str, typer.Argument(help="Folder or object store URL of the backup.")]
+
+_UNERASED = (
+    "the lake is back, and with it what it held of users who were erased after the backup: "
+    "run `flywheel erase --again` to its end before anything reads it"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -35,10 +39,8 @@ def restore(where: Where, as_json: AsJson = False) -> None:
     """Put a backup back and carry out the erasures that came after it; start the services when this has ended."""
     from features.backup import Place
     from features.backup import restore as put_back
-    from features.spark import build_session
     from services.config import load_settings
     from services.erasure.erase import Eraser
-    from streaming.embedded.java import user_cache
     from streaming.producer import EventProducer
     from streaming.topics import ensure_topics
 
@@ -46,8 +48,10 @@ def restore(where: Where, as_json: AsJson = False) -> None:
     ensure_topics(settings.kafka, settings.topics)
     with closing(EventProducer(settings.kafka, settings.topics)) as producer:
         index = put_back(_holder(settings), Place(where), producer)
-    spark = build_session(settings.lake.under(settings.home), settings.topics.namespace, user_cache(os.environ))
-    erased = list(Eraser(settings, spark).erase_again())
+    with ExitStack() as unless_done:
+        unless_done.callback(say, [_UNERASED])
+        erased = list(Eraser(settings, lake_session(settings)).erase_again())
+        unless_done.pop_all()
     say([f"{len(erased)} owners were erased again; `flywheel rebuild online` fills an online store that is new"])
     show("Restored", _rows(index), as_json)
 

@@ -1,5 +1,6 @@
 """What the commands share: output for people and for programs, and stopping on a signal."""
 
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,8 @@ from rich.text import Text
 from streaming.errors import FlywheelError
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from services.config import Settings
 
 T = TypeVar("T")
@@ -60,6 +63,22 @@ def need_lake(settings: "Settings") -> None:
     from features.snapshots import current_snapshot_id
 
     current_snapshot_id(settings.lake.under(settings.home), settings.topics.namespace, "interactions")
+
+
+def lake_session(settings: "Settings") -> "SparkSession":
+    """Return a Spark session on the lake of these settings; to import and start it takes seconds."""
+    from features.spark import build_session
+    from streaming.embedded.java import user_cache
+
+    return build_session(settings.lake.under(settings.home), settings.topics.namespace, user_cache(os.environ))
+
+
+def open_lake() -> "tuple[Settings, SparkSession]":
+    """Return the settings and a Spark session on their lake."""
+    from services.config import load_settings
+
+    settings = load_settings()
+    return settings, lake_session(settings)
 
 
 def show(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """Commands that erase a user, prove it, and verify the receipt."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from services.commands.common import AsJson, say, show
+from services.commands.common import AsJson, open_lake, say, show
 
 if TYPE_CHECKING:
     from services.erasure.receipt import SignedReceipt
@@ -26,6 +25,9 @@ def register(app: typer.Typer) -> None:
 def erase(
     user: Annotated[str | None, typer.Argument(help="The user's id.")] = None,
     pending: Annotated[bool, typer.Option("--pending", help="Carry out what was requested and is not done.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Erase once more who was erased and is in the lake, as a restore leaves it.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Search every store for the id; erase nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -33,8 +35,10 @@ def erase(
     from services.config import ConfigurationError, load_settings
     from streaming.ids import UserId
 
-    if (user is None) != pending or (verify and pending):
-        raise ConfigurationError("say whom: `flywheel erase USER`, `erase --verify USER`, or `erase --pending`")
+    if [user is not None, pending, again].count(True) != 1 or (verify and user is None):
+        raise ConfigurationError(
+            "say whom: `flywheel erase USER`, `erase --verify USER`, `erase --pending` or `erase --again`"
+        )
     if user is not None and verify:
         from services.erasure.search import search
 
@@ -44,17 +48,15 @@ def erase(
             sys.exit(1)
         return
     from features.lake import ensure_tables
-    from features.spark import build_session
     from services.erasure.erase import Eraser
-    from streaming.embedded.java import user_cache
 
-    settings = load_settings()
-    settings = settings.model_copy(update={"store": settings.store.under(settings.home)})
-    namespace = settings.topics.namespace
-    spark = build_session(settings.lake.under(settings.home), namespace, user_cache(os.environ))
-    ensure_tables(spark, namespace)
+    settings, spark = open_lake()
+    ensure_tables(spark, settings.topics.namespace)
     eraser = Eraser(settings, spark)
-    done = list(eraser.erase_pending()) if user is None else [eraser.erase(UserId(user))]
+    if user is not None:
+        done = [eraser.erase(UserId(user))]
+    else:
+        done = list(eraser.erase_again() if again else eraser.erase_pending())
     for signed, path in done:
         say([f"receipt {path}"])
         if not as_json:

@@ -1,22 +1,23 @@
 """Commands of the slow path: landing, features, materialisation, accounting, maintenance."""
 
-import os
 import sys
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, moment, need_lake, show, show_found, stop_on_signal
+from services.commands.common import AsJson, console, moment, need_lake, open_lake, show, show_found, stop_on_signal
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from features.batch import Landing
     from features.skew import FeatureSkew
+    from features.store import FeatureStore
+    from features.training_set import Written
     from services.config import Settings
 
 AsOf = Annotated[str | None, typer.Option(help="Moment that decides what is known, ISO 8601 with zone; now if unset.")]
@@ -47,7 +48,7 @@ def land(
     from services.landing_metrics import LandingMetrics
     from services.metrics_server import metrics_server
 
-    settings, spark = _open()
+    settings, spark = open_lake()
     stop = threading.Event()
     stop_on_signal(stop)
     lander = Lander(
@@ -60,8 +61,8 @@ def land(
         RecentItems(settings.store.under(settings.home), settings.topics.namespace),
     )
 
-    metrics, registry = LandingMetrics(), CollectorRegistry()
-    registry.register(metrics)
+    registry = CollectorRegistry()
+    metrics = LandingMetrics(registry)
 
     def progress(landings: "list[Landing]") -> None:
         metrics.landed(landings)
@@ -78,36 +79,20 @@ def land(
 
 def build_features(as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Recompute the feature tables and the training examples with their features as of their time."""
-    from features.derived_erasure import without_erased
-    from features.labels import ExampleSpec
-    from features.store import FeatureStore
-    from features.training_set import build_features as build
-    from features.training_set import build_training_set
-
     now = moment(as_of)
-    settings, spark = _open()
-    store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
-    store.apply()
-    with without_erased(spark, settings.kafka, settings.topics, settings.store):
-        written = build(spark, settings.topics.namespace, now)
-        written["examples"] = build_training_set(spark, settings.topics.namespace, store, ExampleSpec(), now)
+    settings, spark = open_lake()
     rows = [
-        {"table": name, "rows": table.rows, "snapshot_id": str(table.snapshot_id)} for name, table in written.items()
+        {"table": name, "rows": table.rows, "snapshot_id": str(table.snapshot_id)}
+        for name, table in derive(settings, spark, now).items()
     ]
     show("Written", rows, as_json)
 
 
 def materialise(as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Write every user's and item's newest features into the online store."""
-    from features.derived_erasure import without_erased
-    from features.store import FeatureStore
-
     now = moment(as_of)
-    settings, spark = _open()
-    store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
-    store.apply()
-    with without_erased(spark, settings.kafka, settings.topics, settings.store):
-        counts = store.materialise(spark, now)
+    settings, spark = open_lake()
+    counts = fill_store(settings, spark, now)
     show("Materialised", [{"view": view, "rows": rows} for view, rows in counts.items()], as_json)
 
 
@@ -125,14 +110,11 @@ def skew(
     until = moment(as_of)
     need_lake(load_settings())
     from features.skew import Served, measure_skew
-    from features.store import FeatureStore
     from services.recommend.state import STORE_DOWN
 
-    settings, spark = _open()
-    store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
-    store.apply()
+    settings, spark = open_lake()
     served = Served(until - timedelta(hours=hours), until, (STORE_DOWN,))
-    found = measure_skew(spark, settings.topics.namespace, store, served)
+    found = measure_skew(spark, settings.topics.namespace, applied_store(settings), served)
     rows = [msgspec.to_builtins(one) if as_json else _in_short(one) for one in found]
     show(f"Skew over {found[0].requests} requests", rows, as_json)
     if limit is not None and any(one.share is not None and one.share > limit for one in found):
@@ -149,7 +131,7 @@ def audit(
     from features.accounting import audit as balance
 
     before = None if until is None else int(moment(until).timestamp() * 1000)
-    settings, spark = _open()
+    settings, spark = open_lake()
     accounting = balance(spark, settings.kafka, settings.topics, before)
     if as_json:
         differences = [msgspec.to_builtins(one) for one in accounting.differences]
@@ -165,7 +147,7 @@ def maintain(as_json: AsJson = False) -> None:
     """Compact the lake's small files, expire old snapshots and remove what nothing points to."""
     from features.maintenance import maintain as run
 
-    settings, spark = _open()
+    settings, spark = open_lake()
     kept = settings.lake.snapshots_kept
     show("Maintained", run(spark, settings.topics.namespace, kept), as_json)
 
@@ -177,7 +159,7 @@ def migrate(
     """Bring the lake's tables to this release: create what is missing, add columns, set properties; remove nothing."""
     from features.lake import changed_properties, missing_parts
 
-    settings, spark = _open()
+    settings, spark = open_lake()
     namespace = settings.topics.namespace
     rows = []
     for find in (missing_parts, changed_properties):
@@ -186,6 +168,37 @@ def migrate(
             if not dry_run:
                 spark.sql(change.statement)
     show("Would change" if dry_run else "Changed", rows, as_json)
+
+
+def derive(settings: "Settings", spark: "SparkSession", as_of: datetime) -> "dict[str, Written]":
+    """Write the feature tables and the training examples, nothing of who is erased meanwhile; returns both by table."""
+    from features.derived_erasure import without_erased
+    from features.labels import ExampleSpec
+    from features.training_set import build_features, build_training_set
+
+    namespace, store = settings.topics.namespace, applied_store(settings)
+    with without_erased(spark, settings.kafka, settings.topics, settings.store):
+        written = build_features(spark, namespace, as_of)
+        written["examples"] = build_training_set(spark, namespace, store, ExampleSpec(), as_of)
+    return written
+
+
+def fill_store(settings: "Settings", spark: "SparkSession", as_of: datetime) -> dict[str, int]:
+    """Write the newest features into the online store, none of who is erased meanwhile; returns rows by view."""
+    from features.derived_erasure import without_erased
+
+    store = applied_store(settings)
+    with without_erased(spark, settings.kafka, settings.topics, settings.store):
+        return store.materialise(spark, as_of)
+
+
+def applied_store(settings: "Settings") -> "FeatureStore":
+    """Return the features in Feast, with every view registered."""
+    from features.store import FeatureStore
+
+    store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
+    store.apply()
+    return store
 
 
 def _in_short(skew: "FeatureSkew") -> dict[str, str]:
@@ -198,14 +211,3 @@ def _in_short(skew: "FeatureSkew") -> dict[str, str]:
         "one_side": str(skew.only_served + skew.only_joined),
         "mean_difference": difference,
     }
-
-
-def _open() -> "tuple[Settings, SparkSession]":
-    from features.spark import build_session
-    from services.config import load_settings
-    from streaming.embedded.java import user_cache
-
-    settings = load_settings()
-    return settings, build_session(
-        settings.lake.under(settings.home), settings.topics.namespace, user_cache(os.environ)
-    )

@@ -1,6 +1,5 @@
 """`flywheel rebuild`: what is derived, made again from the lake."""
 
-import os
 import time
 from contextlib import closing
 from enum import StrEnum
@@ -8,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from services.commands.common import AsJson, moment, need_lake, show
+from services.commands.common import AsJson, lake_session, moment, need_lake, show
+from services.commands.lake import applied_store, derive, fill_store
 
 if TYPE_CHECKING:
-    from features.config import LakeSettings, StoreSettings
     from services.config import Settings
-    from streaming.namespace import Namespace
 
 
 class Derived(StrEnum):
@@ -45,24 +43,18 @@ def rebuild(what: Derived, as_json: AsJson = False) -> None:
 def _online(settings: "Settings") -> dict[str, int]:
     from features.online import SyncOnlineReader
     from features.rebuilding import rebuild_histories
-    from features.spark import build_session
-    from features.store import FeatureStore
     from features.updater import HistoryUpdater
-    from streaming.embedded.java import user_cache
     from streaming.ledger import LedgerReader
 
-    lake, store, namespace = _places(settings)
-    features = FeatureStore(store, namespace)
-    features.apply()
+    store, namespace = settings.store.under(settings.home), settings.topics.namespace
     with (
         closing(LedgerReader(settings.kafka, settings.topics)) as erasures,
         closing(SyncOnlineReader(store, namespace)) as reader,
     ):
         erasures.refresh()
-        updater = HistoryUpdater(reader, features, erasures, store.history_length)
-        read = rebuild_histories(lake, settings.kafka, settings.topics, updater)
-    spark = build_session(lake, namespace, user_cache(os.environ))
-    return {"interactions read": read} | features.materialise(spark, moment(None))
+        updater = HistoryUpdater(reader, applied_store(settings), erasures, store.history_length)
+        read = rebuild_histories(settings.lake.under(settings.home), settings.kafka, settings.topics, updater)
+    return {"interactions read": read} | fill_store(settings, lake_session(settings), moment(None))
 
 
 def _catalogue(settings: "Settings") -> dict[str, int]:
@@ -70,28 +62,12 @@ def _catalogue(settings: "Settings") -> dict[str, int]:
     from streaming.producer import EventProducer
     from streaming.topics import ensure_topics
 
-    lake, _, _ = _places(settings)
+    lake = settings.lake.under(settings.home)
     ensure_topics(settings.kafka, settings.topics)
     with closing(EventProducer(settings.kafka, settings.topics)) as producer:
         return {"items published": rebuild_catalogue(lake, settings.kafka, settings.topics, producer)}
 
 
 def _features(settings: "Settings") -> dict[str, int]:
-    from features.labels import ExampleSpec
-    from features.spark import build_session
-    from features.store import FeatureStore
-    from features.training_set import build_features, build_training_set
-    from streaming.embedded.java import user_cache
-
-    lake, store, namespace = _places(settings)
-    now = moment(None)
-    spark = build_session(lake, namespace, user_cache(os.environ))
-    features = FeatureStore(store, namespace)
-    features.apply()
-    written = build_features(spark, namespace, now)
-    written["examples"] = build_training_set(spark, namespace, features, ExampleSpec(), now)
+    written = derive(settings, lake_session(settings), moment(None))
     return {name: table.rows for name, table in written.items()}
-
-
-def _places(settings: "Settings") -> "tuple[LakeSettings, StoreSettings, Namespace]":
-    return settings.lake.under(settings.home), settings.store.under(settings.home), settings.topics.namespace

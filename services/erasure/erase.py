@@ -9,31 +9,36 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kafka.errors import KafkaError
 from pyspark.sql import SparkSession
 
 from features.lake_erasure import Subject, TableErased, erase_from_lake, linked_sessions, sessions_of, users_of
-from features.online_erasure import StoreErased, erase_from_store, stored_users
+from features.online_erasure import StoreErased, erase_from_store, rewrite_log, stored_users
 from models.config import artifacts_url
 from models.registry import Registry
 from services.config import Settings
-from services.erasure.kept import kept_for_ms
-from services.erasure.receipt import Receipt, SignedReceipt, StoreEntry, sign, write_receipt
+from services.erasure.kept import topic_entries
+from services.erasure.receipt import (
+    Receipt,
+    SignedReceipt,
+    StoreEntry,
+    iso,
+    receipts_folder,
+    sign,
+    write_receipt,
+)
 from services.erasure.training_sets import note_training_sets_gone
-from services.spooling import event_spool, impression_spool
+from services.spooling import spool_places
 from streaming.bounded import records
 from streaming.codec import FromTheFuture, Undecodable, decode
 from streaming.events import ErasureCompleted, ErasureEntered, Event, IdentityLinked, UserErased
 from streaming.ids import SessionId, UserId
 from streaming.ledger import Ledger, LedgerReader
 from streaming.marks import event_owner, owner_of
-from streaming.producer import EventProducer, NotDurable
-from streaming.records import Record
-from streaming.spool import SpoolPlace
+from streaming.producer import EventProducer
+from streaming.records import Record, records_of
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +70,7 @@ class Eraser:
             if mark not in reader.ledger.pending:
                 self._publish(UserErased(**_envelope(), user_id=user_id), ErasureEntered(**_envelope(), mark=mark))
                 reader.refresh()
-            return self._carry_out(reader, mark, user_id)
+            return self._carry_out(reader, mark, self._subject(reader, mark, user_id))
 
     def erase_pending(self) -> Iterator[tuple[SignedReceipt, Path]]:
         """Carry out every erasure that stands in the ledger and was not completed; raises what `erase` does."""
@@ -74,7 +79,7 @@ class Eraser:
             users = self._users_of(reader.ledger)
             for mark in [*users, *(reader.ledger.pending.keys() - users.keys())]:
                 if mark in reader.ledger.pending:  # the sessions of a user are completed with them
-                    yield self._carry_out(reader, mark, users.get(mark))
+                    yield self._carry_out(reader, mark, self._subject(reader, mark, users.get(mark)))
 
     def erase_again(self) -> Iterator[tuple[SignedReceipt, Path]]:
         """Erase again everybody of whom the lake has something back, as after a restore; raises what `erase` does."""
@@ -83,36 +88,42 @@ class Eraser:
             reader.refresh()
             cuts, marker = reader.ledger.cuts, reader.ledger.marker
             users = users_of(self.spark, namespace, cuts, marker)
+            done: set[str] = set()
             for mark in {**users, **sessions_of(self.spark, namespace, cuts, marker)}:
-                yield self._carry_out(reader, mark, users.get(mark))
+                if mark not in done:  # the sessions of a user went with them
+                    subject = self._subject(reader, mark, users.get(mark))
+                    done |= _marks(reader, mark, subject)
+                    yield self._carry_out(reader, mark, subject)
 
-    def _carry_out(self, reader: LedgerReader, mark: str, user_id: UserId | None) -> tuple[SignedReceipt, Path]:
-        subject = self._subject(reader, mark, user_id)
-        store = erase_from_store(self.settings.store, self.settings.topics.namespace, subject)
+    def _carry_out(self, reader: LedgerReader, mark: str, subject: Subject) -> tuple[SignedReceipt, Path]:
+        erased = erase_from_store(self.settings.store, self.settings.topics.namespace, subject)
         spooled, held = self._erase_from_spools(subject)
         lake = erase_from_lake(self.spark, self.settings.topics.namespace, subject, _now())
         # What was written to the store from the lake meanwhile.
-        again = erase_from_store(self.settings.store, self.settings.topics.namespace, subject)
-        store = StoreErased(store.hashes + again.hashes, store.slates + again.slates, again.log)
+        erased += erase_from_store(self.settings.store, self.settings.topics.namespace, subject)
         settings, namespace = self.settings, self.settings.topics.namespace
         registry = Registry(artifacts_url(settings.model.under(settings.home)), namespace)
         models = note_training_sets_gone(registry, settings.lake.under(settings.home), namespace, _now())
-        entries = [*self._kafka(subject.cut), _lake(lake), _store(store), _spools(spooled, held), *_other(models)]
+        entries = [
+            *topic_entries(settings.kafka, settings.topics, subject.cut),
+            _lake(lake),
+            _store(erased, rewrite_log(settings.store)),
+            _spools(spooled, held),
+            *_other(models),
+        ]
         receipt = Receipt(
             namespace=self.settings.namespace,
             mark=mark,
             sessions=len(subject.sessions),
-            cut=_iso(subject.cut),
-            completed_at=_iso(_now()),
+            cut=iso(subject.cut),
+            completed_at=iso(_now()),
             stores=entries,
         )
         signed = sign(receipt, self.settings.kafka)
-        path = write_receipt(self.settings.home / "receipts" / self.settings.namespace, signed)
-        marks = {mark, *(reader.ledger.marker.mark(f"session:{session}") for session in subject.sessions)}
+        path = write_receipt(receipts_folder(settings.home, namespace), signed)
         pending = reader.ledger.pending
-        self._publish(
-            *(ErasureCompleted(**_envelope(), mark=one, cut=pending[one]) for one in sorted(marks & pending.keys()))
-        )
+        marks = sorted(_marks(reader, mark, subject) & pending.keys())
+        self._publish(*(ErasureCompleted(**_envelope(), mark=one, cut=pending[one]) for one in marks))
         reader.refresh()
         return signed, path
 
@@ -163,33 +174,21 @@ class Eraser:
         """Take a subject's records out of the spools that no process owns; returns how many, and the owned spools."""
         owners = {owner_of(None, session) for session in subject.sessions} | {subject.user_id}
         removed = held = 0
-        for place in (event_spool(self.settings), impression_spool(self.settings)):
-            if place is None or not place.folder.is_dir():
-                continue
+        for place in spool_places(self.settings):
             unowned = 0
             for spool in place.left_behind():
                 unowned += 1
                 removed += spool.remove_where(lambda record: _owner(record) in owners)
-            held += _files(place) - unowned
+            held += len(place.files()) - unowned
         return removed, held
 
-    def _kafka(self, cut: int) -> Iterator[StoreEntry]:
-        for topic, kept_ms in kept_for_ms(self.settings.kafka, self.settings.topics).items():
-            yield StoreEntry(
-                store=f"topic {topic}", removed={}, gone_by=_iso(cut + kept_ms), note="every reader drops it until then"
-            )
-
     def _publish(self, *events: Event) -> None:
-        """Append events one after the other, each acknowledged before the next is sent."""
+        """Append events one after the other, each with its null record acknowledged before the next is sent."""
         if not events:
             return
         with closing(EventProducer(self.settings.kafka, self.settings.topics)) as producer:
             for event in events:
-                try:
-                    producer.send(event).get(timeout=30)
-                except KafkaError as error:
-                    raise NotDurable(f"the erasure was not acknowledged: {error}") from error
-            producer.flush()
+                producer.deliver((record, None) for record in records_of(self.settings.topics, event))
 
     def _ledger(self) -> LedgerReader:
         return LedgerReader(self.settings.kafka, self.settings.topics)
@@ -202,8 +201,9 @@ def _owner(record: Record) -> str | None:
         return record.key.decode()
 
 
-def _files(place: SpoolPlace) -> int:
-    return len(list(place.folder.glob(f"{place.name}-*.spool")))
+def _marks(reader: LedgerReader, mark: str, subject: Subject) -> set[str]:
+    """Return what a subject is entered under: its own mark and those of its sessions."""
+    return {mark, *(reader.ledger.marker.mark(f"session:{session}") for session in subject.sessions)}
 
 
 def _lake(tables: list[TableErased]) -> StoreEntry:
@@ -216,8 +216,8 @@ def _lake(tables: list[TableErased]) -> StoreEntry:
     )
 
 
-def _store(erased: StoreErased) -> StoreEntry:
-    return StoreEntry(store="online store", removed={"users": erased.hashes, "slates": erased.slates}, note=erased.log)
+def _store(erased: StoreErased, log: str) -> StoreEntry:
+    return StoreEntry(store="online store", removed={"users": erased.hashes, "slates": erased.slates}, note=log)
 
 
 def _spools(removed: int, held: int) -> StoreEntry:
@@ -239,7 +239,3 @@ def _envelope() -> dict[str, Any]:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")

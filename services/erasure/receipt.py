@@ -1,5 +1,6 @@
 """Receipts: what an erasure did to each store, signed with Ed25519 (RFC 8032), without the id of who was erased."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -74,6 +75,16 @@ def verify(data: bytes, trusted_key: str) -> Receipt:
             "namespace"
         ) from error
     return signed.receipt
+
+
+def receipts_folder(home: Path, namespace: Namespace) -> Path:
+    """Return where a namespace's receipts are kept."""
+    return home / "receipts" / namespace
+
+
+def iso(milliseconds: int) -> str:
+    """Return a time, ms UTC, as receipts have it."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def write_receipt(folder: Path, signed: SignedReceipt) -> Path:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import fsspec
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
 from redis import Redis
 
 from features.config import require, store_url
@@ -17,14 +17,15 @@ from models.config import artifacts_url
 from services.config import Settings
 from services.erasure.kept import kept_for_ms
 from services.erasure.needle import Needle
+from services.erasure.receipt import receipts_folder
+from services.spooling import spool_folder
+from streaming.bounded import raw_records
 from streaming.codec import FromTheFuture, Undecodable, decode
-from streaming.config import KafkaSettings, client_options
 from streaming.consumer import Received
 from streaming.ids import UserId
 from streaming.ledger import Ledger, LedgerReader
 
 Verdict = Literal["gone", "gone by", "FOUND"]
-_POLL_MS = 200
 
 
 class Searched(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,15 +48,14 @@ def search(settings: Settings, user_id: UserId) -> Iterator[Searched]:
         yield from _topics(settings, needle, reader.ledger)
     yield _found("online store", _store(settings, needle))
     yield _found("append-only files of the embedded store", _append_only(settings, needle))
-    lake, namespace = settings.lake.under(settings.home), settings.namespace
+    lake, namespace = settings.lake.under(settings.home), settings.topics.namespace
     warehouse = f"{require(lake.warehouse, 'lake.warehouse')}/{namespace}"
     yield _found("lake", _files(warehouse, needle))
     yield _found("landing checkpoints", _files(f"{require(lake.checkpoints, 'lake.checkpoints')}/{namespace}", needle))
     artifacts = artifacts_url(settings.model.under(settings.home))
     yield _found("model registry", _files(f"{artifacts}/{namespace}", needle))
-    spools = settings.serving.spool_folder or settings.home / "spool"
-    yield _found("spools", _files(str(spools.resolve() / namespace), needle))
-    yield _found("receipts", _files(str(settings.home / "receipts" / namespace), needle))
+    yield _found("spools", _files(str(spool_folder(settings)), needle))
+    yield _found("receipts", _files(str(receipts_folder(settings.home, namespace)), needle))
     yield _found("home", _rest_of_home(settings.home, needle))
 
 
@@ -68,11 +68,12 @@ def _topics(settings: Settings, needle: Needle, ledger: Ledger) -> Iterator[Sear
     kept, topics = kept_for_ms(settings.kafka, settings.topics), settings.topics
     for topic in [*kept, topics.items, topics.models, topics.erasures]:
         last, back = 0, []
-        for record in _raw(settings.kafka, topic):
+        for record in chain.from_iterable(raw_records(settings.kafka, topic)):
             if not _holds(needle, record):
                 continue
-            if topic in kept and _is_dropped(record, ledger, needle.user_id):
-                last = max(last, record.timestamp + kept[topic])
+            kept_ms = kept.get(topic)
+            if kept_ms is not None and _is_dropped(record, ledger, needle.user_id):
+                last = max(last, record.timestamp + kept_ms)
             else:
                 back.append(f"{topic}-{record.partition}@{record.offset}")
         if back:
@@ -100,20 +101,6 @@ def _is_dropped(record: Any, ledger: Ledger, user_id: UserId) -> bool:
         return False
     coordinates = (record.topic, record.partition, record.offset)
     return ledger.drops(Received(event, record.key, *coordinates, record.timestamp))
-
-
-def _raw(kafka: KafkaSettings, topic: str) -> Iterator[Any]:
-    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
-    try:
-        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        while any(consumer.position(partition) < ends[partition] for partition in partitions):
-            for polled in consumer.poll(timeout_ms=_POLL_MS).values():
-                yield from polled
-    finally:
-        consumer.close()
 
 
 def _store(settings: Settings, needle: Needle) -> Iterator[str]:
@@ -146,7 +133,7 @@ def _append_only(settings: Settings, needle: Needle) -> Iterator[str]:
     """Yield the files that hold the user's key; they are of all namespaces, whose users may have equal ids."""
     key = Layout.of(settings.store, settings.topics.namespace).user_key(needle.user_id)
     for path in _paths(settings.home / "valkey"):
-        if key in path.read_bytes():
+        if key in _read(path):
             yield str(path)
 
 

@@ -36,7 +36,6 @@ from services.erasure.receipt import ReceiptInvalid, SignedReceipt, public_key, 
 from services.erasure.search import Searched, search
 from streaming.config import KafkaSettings, client_options
 from streaming.consumer import Received
-from streaming.embedded.java import user_cache  # noqa: F401 - the cache fixture makes it
 from streaming.events import (
     ErasureEntered,
     Event,

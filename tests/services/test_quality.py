@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from environ import without_settings
 from lake import write_rows
 from rich.console import Console
 
@@ -90,7 +90,7 @@ def quietly(_name: str) -> None:
 
 
 def flywheel(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+    environ = without_settings()
     command = [sys.executable, "-m", "services.cli", *arguments]
     environ |= {"FLYWHEEL_HOME": str(home)}
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=240, check=False)
