@@ -17,6 +17,8 @@ from streaming.errors import FlywheelError
 
 _log = logging.getLogger(__name__)
 
+_STOP_TIMEOUT_S = 5.0
+
 SETTLED_S = 600
 """How long ago a record must have been appended to count as one that should have landed."""
 
@@ -40,7 +42,7 @@ class Auditor:
         try:
             found = audit(lander.spark, lander.kafka, lander.topics, until=lander.clock() - SETTLED_S * 1000)
         except (FlywheelError, KafkaError, PySparkException, Py4JError) as error:
-            self.metrics.audits_failed += 1
+            self.metrics.failed()
             _log.warning("the audit could not end: %s", error)
             return
         self.metrics.audited(found, lander.clock() / 1000)
@@ -61,4 +63,4 @@ def auditing(auditor: Auditor) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(_STOP_TIMEOUT_S)  # an audit under way changes nothing, and ends with the process

@@ -74,10 +74,12 @@ class Stack:
         self._stores: list[ChildProcess] = []
         self._services: list[ChildProcess] = []
         self._launched: list[_Service] = []
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         """Hold the home; raises HomeUnusable or AlreadyRunning."""
         self._held.enter_context(held(self.settings.home))
+        self._held.enter_context(self._interrupts_noted())
         return self
 
     def __exit__(
@@ -142,7 +144,9 @@ class Stack:
                 self.check()
 
     def check(self) -> None:
-        """Raise ChildDied when a part has ended."""
+        """Raise ChildDied when a part has ended, and KeyboardInterrupt again once Ctrl-C was pressed."""
+        if self._interrupted:
+            raise KeyboardInterrupt
         for child in (*self._stores, *self._services):
             child.check()
 
@@ -154,6 +158,23 @@ class Stack:
                 child.terminate()
             while children:
                 children.pop().stop()
+
+    @contextmanager
+    def _interrupts_noted(self) -> Iterator[None]:
+        """Note Ctrl-C, whose exception a library swallows when it comes at a bad moment, in a destructor say."""
+
+        def handle(_signal: int, _frame: FrameType | None) -> None:
+            self._interrupted = True
+            raise KeyboardInterrupt
+
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # somebody else sees to it
+            yield
+            return
+        signal.signal(signal.SIGINT, handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _start_broker(self) -> None:
         kafka, home, began = self.settings.kafka, self.settings.home, time.monotonic()

@@ -18,7 +18,11 @@ from recommender_in_process import InProcess, in_process
 from models.artifact import write_artifact
 from models.config import ModelSettings, RankingSettings, RetrievalSettings
 from services.api.front import Application, Front
+from services.config import Settings
+from streaming.config import KafkaSettings
 from streaming.events import Interaction, ItemUpserted, Kind
+from streaming.namespace import Namespace
+from streaming.topics import ensure_topics
 
 Serve = Callable[[Application], AbstractContextManager[httpx.Client]]
 
@@ -236,3 +240,11 @@ def _examples(world: World, stamp: pa.DataType) -> pa.Table:
             "item_mean_value": [3.0] * len(rows),
         }
     )
+
+
+@pytest.fixture
+def settings(broker: KafkaSettings, namespace: Namespace, tmp_path: Path) -> Settings:
+    """Settings of one's own on the real broker, whose topics are made, each of one partition."""
+    settings = Settings(namespace=namespace, home=tmp_path, kafka=broker.model_copy(update={"partitions": 1}))
+    ensure_topics(settings.kafka, settings.topics)
+    return settings

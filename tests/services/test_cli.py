@@ -1,7 +1,6 @@
 """The command line: bad use ends with one sentence and an exit code that means something."""
 
 import json
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -10,13 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import typer.main
+from environ import without_settings
 from small_lake import write_lake
 
 from services.cli import app
 
 
 def run(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+    environ = without_settings()
     return subprocess.run(
         [sys.executable, "-m", "services.cli", *arguments],
         env={**environ, "FLYWHEEL_HOME": str(home), **variables},
@@ -132,6 +132,15 @@ def test_serving_beyond_this_machine_needs_keys(tmp_path: Path) -> None:
     done = run("serve", "collector", home=tmp_path, FLYWHEEL_SERVING__HOST="0.0.0.0")  # noqa: S104
     assert done.returncode == 2
     assert "FLYWHEEL_SERVING__API_KEYS_FILE" in sentence(done)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["u", "--pending"], ["u", "--again"], ["--again", "--pending"], ["--again", "--verify"]]
+)
+def test_erase_wants_one_user_or_those_of_one_kind(arguments: list[str], tmp_path: Path) -> None:
+    done = run("erase", *arguments, home=tmp_path)
+    assert done.returncode == 2
+    assert "`flywheel erase USER`, `erase --verify USER`, `erase --pending` or `erase --again`" in sentence(done)
 
 
 def test_a_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:

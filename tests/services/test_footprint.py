@@ -1,9 +1,10 @@
 """What the serving process must never carry."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
+
+from environ import without_settings
 
 _PROGRAM = """
 import asyncio, sys
@@ -37,7 +38,7 @@ with open("/proc/self/status") as status:
 
 
 def test_serving_never_imports_training_spark_or_feast(artifact: tuple[Path, str], tmp_path: Path) -> None:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+    environ = without_settings()
     environ |= {
         "FLYWHEEL_HOME": str(tmp_path),
         "FLYWHEEL_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",

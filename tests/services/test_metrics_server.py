@@ -2,12 +2,14 @@
 
 import http.client
 
+import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.consumer_metrics import ConsumerMetrics
 from services.metrics_server import metrics_server
 from streaming.consumer import ConsumerCounts
+from streaming.embedded.ports import PortBusy
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -56,6 +58,17 @@ def test_a_consumer_that_has_not_polled_for_five_minutes_is_not_alive() -> None:
         assert get(port, "/livez")[0] == 200
         now[0] = 1_300.0
         assert get(port, "/livez")[0] == 503
+
+
+def test_ipv6_is_served_and_a_port_that_is_taken_is_a_sentence() -> None:
+    with metrics_server("::1", 0, CollectorRegistry(), lambda: True) as port:
+        connection = http.client.HTTPConnection("::1", port, timeout=5)
+        connection.request("GET", "/livez")
+        assert connection.getresponse().status == 200
+        connection.close()
+        taken = metrics_server("::1", port, CollectorRegistry(), lambda: True)
+        with pytest.raises(PortBusy, match="cannot listen on ::1"), taken:
+            pass
 
 
 def test_without_a_port_nothing_listens() -> None:

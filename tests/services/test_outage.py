@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from environ import without_settings
 from prometheus_client import CollectorRegistry
 from topic_records import records
 from waiting import wait_until
@@ -162,18 +163,18 @@ from services.collector import build_collector
 from services.config import load_settings
 from services.recommender import build_recommender
 settings, metrics = load_settings(), CollectorRegistry()
-collector, recommender = build_collector(settings, metrics), build_recommender(settings, CollectorRegistry())
+collector, recommender = build_collector(settings, CollectorRegistry()), build_recommender(settings, metrics)
 with served(collector) as first, served(recommender) as second:
     print(first.base_url, second.base_url, flush=True)
-    for line in sys.stdin:  # asked how many impressions are in the spool
-        print(recommender._parts.upkeep._impressions.fill.records, flush=True)
+    for line in sys.stdin:  # asked how many impressions are on the spool's disk
+        print(int(metrics.get_sample_value("flywheel_impressions_total", {"status": "spooled"}) or 0), flush=True)
 """
 
 
 @contextmanager
 def services_of_their_own(settings: Settings) -> Iterator[tuple[Application, Callable[[], int]]]:
     """Run both services in another process, which is killed at the end; yields what asks how much is spooled too."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+    environ = without_settings()
     here = Path(__file__).parent
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVICES, str(here), str(here.parent)],

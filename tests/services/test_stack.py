@@ -7,12 +7,13 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from environ import without_settings
 from kafka.admin import KafkaAdminClient
 from pydantic import SecretStr
 from waiting import wait_until
@@ -32,7 +33,7 @@ _FLYWHEEL = [sys.executable, "-m", "services.cli"]
 
 
 def _environ(home: Path, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+    kept = without_settings()
     return {**kept, "FLYWHEEL_HOME": str(home), **more}
 
 
@@ -91,7 +92,8 @@ def test_up_serves_refuses_a_second_one_and_dies_as_a_whole(tmp_path: Path) -> N
 
 def test_ctrl_c_while_the_stack_starts_leaves_nothing(tmp_path: Path) -> None:
     argv = [*_FLYWHEEL, "up"]
-    with subprocess.Popen(argv, env=_environ(tmp_path), stderr=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(argv, env=_environ(tmp_path), stderr=subprocess.PIPE, text=True)
+    try:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("broker"):
@@ -99,10 +101,25 @@ def test_ctrl_c_while_the_stack_starts_leaves_nothing(tmp_path: Path) -> None:
         parts = psutil.Process(process.pid).children(recursive=True)
         assert "java" in [part.name() for part in parts]
         process.send_signal(signal.SIGINT)
+        process.wait(120)
         rest = process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert not any(_runs(part) for part in parts)
+
+
+def test_an_interrupt_that_a_library_has_swallowed_is_raised_again(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Stack(Settings(home=tmp_path), _environ(tmp_path), lambda _: None) as stack:
+        stack.check()
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            stack.check()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_crashed_part_is_reported_with_its_log_and_the_rest_stops(tmp_path: Path) -> None:

@@ -1,0 +1,8 @@
+"""The environment of child processes."""
+
+import os
+
+
+def without_settings() -> dict[str, str]:
+    """Return this process's variables but for Flywheel's, so that a machine's own settings decide no test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
