@@ -3,6 +3,7 @@
 Imported first by every program here: `streaming.py` beside this file would hide the package of that name from them.
 """
 
+import json
 import os
 import platform
 import sys
@@ -30,6 +31,17 @@ def describe() -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
     }
+
+
+def without_settings() -> dict[str, str]:
+    """Return this process's variables but for Flywheel's, so that a machine's own settings decide no figure."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+
+
+def write(path: Path | None, report: dict[str, Any]) -> None:
+    """Write what a benchmark found so far as JSON, if there is a path."""
+    if path:
+        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:

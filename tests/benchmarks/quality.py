@@ -5,7 +5,6 @@ Exit code 1 when a check of a suite failed, 0 otherwise; a suite whose data is n
 # ruff: noqa: E402 - torch reads how to wait when it is imported
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -58,7 +57,7 @@ def main() -> int:
         save(suite.KEY, found)
         console.print(table(found))
     report["seconds"] = time.perf_counter() - started
-    _write(options.json, report)
+    machine.write(options.json, report)
     failed = [name for suite, _ in SUITES.values() for name in report.get(suite.KEY, {}).get("failed", [])]
     console.print(f"{report['seconds']:.0f} s; failed checks: {', '.join(failed) or 'none'}")
     return int(bool(failed))
@@ -77,12 +76,7 @@ def _options() -> argparse.Namespace:
 def _save(path: Path | None, report: dict[str, Any], key: str, found: dict[str, Any]) -> None:
     """Keep what a suite has so far, so that an interrupted run leaves it."""
     report[key] = found
-    _write(path, report)
-
-
-def _write(path: Path | None, report: dict[str, Any]) -> None:
-    if path:
-        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    machine.write(path, report)
 
 
 if __name__ == "__main__":

@@ -33,12 +33,12 @@ def main() -> int:
     parts = options.only or PARTS
     if "retrieval" in parts:
         _note(report, import_module("serving_retrieval"), console, options)
-        _write(options.json, report)
+        machine.write(options.json, report)
     if {"stages", "served"} & set(parts):
         _on_the_world(report, parts, console, options)
     report["seconds"] = time.perf_counter() - started
     report["machine"]["load_at_end"] = [round(load, 2) for load in os.getloadavg()]
-    _write(options.json, report)
+    machine.write(options.json, report)
     failed = [check for name in PARTS for check in report.get(name, {}).get("failed", [])]
     console.print(f"{report['seconds']:.0f} s; load {os.getloadavg()[0]:.1f}; failed: {'; '.join(failed) or 'none'}")
     return int(bool(failed))
@@ -59,7 +59,7 @@ def _on_the_world(report: dict[str, Any], parts: list[str], console: Console, op
         report["model"] = {"version": version, "weights": "untrained", **metrics}
         if "stages" in parts:
             _note(report, import_module("serving_stages"), console, options, world, home / "artifact")
-            _write(options.json, report)
+            machine.write(options.json, report)
         if "served" in parts:
             stack: Any = import_module("serving_stack")
             with stack.running(home, world, home / "artifact", version, options.interactions) as up:
@@ -99,11 +99,6 @@ def _options() -> argparse.Namespace:
         options.items, options.users, options.interactions = 25_000, 1_000, 5_000
         options.seconds, options.rates = 3.0, [100]
     return options
-
-
-def _write(path: Path | None, report: dict[str, Any]) -> None:
-    if path:
-        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,18 +3,16 @@
 import http.client
 import json
 import re
-import subprocess
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.console import Group
 from rich.table import Table
-from serving_load import Heard, Load
+from serving_load import Load
 from serving_process import memory_mb, used
+from serving_send import send
 from serving_stack import Stack
 from serving_world import World
 
@@ -23,7 +21,6 @@ CPU_MS = 2.0
 """The most CPU-ms of the worker a request may take with every connection busy."""
 
 _WARM_S, _RANKED = 3.0, 100
-_PROGRAM = str(Path(__file__).with_name("serving_load.py"))
 _SAMPLE = re.compile(r'^flywheel_stage_seconds_(sum|count)\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
 
 
@@ -32,7 +29,7 @@ def run(stack: Stack, world: World, options: Namespace) -> dict[str, Any]:
     report: dict[str, Any] = {"ready_s": stack.ready_s, "again_s": stack.again_s, "routes": []}
     routes = list(_routes(stack, world))
     for name, load in routes:
-        _send(msgspec.structs.replace(load, connections=8, seconds=_WARM_S), f"warming {name}")
+        send(msgspec.structs.replace(load, connections=8, seconds=_WARM_S), f"warming {name}")
     report["memory_mb"] = {"start": memory_mb(stack.pids["recommender"])}
     for name, load in routes:
         report["routes"] += [_measured(name, stack, loop) for loop in _loops(load, options)]
@@ -114,7 +111,7 @@ def _rank_field(port: int) -> str | None:
 def _measured(name: str, stack: Stack, load: Load) -> dict[str, Any]:
     server = "bare" if name == "bare" else "recommender"
     stages, before = _stages(stack.port), used(stack.pids)
-    heard = _send(load, name)
+    heard = send(load, name)
     cpu = used(stack.pids).since(before)
     count = sum(heard.answers.values())
     cpu_ms = 1000 * cpu[server] / count
@@ -132,14 +129,6 @@ def _measured(name: str, stack: Stack, load: Load) -> dict[str, Any]:
         "stages_ms": _mean_ms(stages, _stages(stack.port)),
         **msgspec.to_builtins(heard),
     }
-
-
-def _send(load: Load, name: str) -> Heard:
-    argument = msgspec.json.encode(load).decode()
-    done = subprocess.run([sys.executable, _PROGRAM], input=argument, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"the load on {name} broke off: {done.stderr.strip().splitlines()[-1]}")
-    return msgspec.json.decode(done.stdout, type=Heard)
 
 
 def _stages(port: int) -> dict[str, tuple[float, float]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from machine import without_settings
 from serving_world import World
 
 from features.project import USER_VIEW
@@ -33,7 +34,6 @@ SURFACES = Path(__file__).with_name("serving.yaml")
 
 _USERS_AT_ONCE = 5_000
 _READY_TIMEOUT_S = 180
-_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Stack:
 @contextmanager
 def running(home: Path, world: World, artifact: Path, version: str, interactions: int) -> Iterator[Stack]:
     """Start everything under `home`, which is empty, and fill it; all is stopped in the end."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+    environ = without_settings()
     with ExitStack() as held:
         settings = Settings(home=home)
         broker = start_broker(home, settings.kafka, user_cache(os.environ), environ)
@@ -72,12 +72,9 @@ def running(home: Path, world: World, artifact: Path, version: str, interactions
         fill(settings, world, artifact, version, interactions)
         environ |= settings_environ(settings)
         began = time.monotonic()
-        with _served(home, environ, "recommender", port):
+        with _served(home, environ, "recommender", port) as first:
             ready_s = time.monotonic() - began
-            while not any((home / "catalogue").rglob("manifest.json")):
-                if time.monotonic() > began + _READY_TIMEOUT_S:
-                    raise TimeoutError(f"no snapshot of the catalogue within {_READY_TIMEOUT_S} s")
-                time.sleep(_POLL_S)
+            first.wait_ready(lambda: any((home / "catalogue").rglob("manifest.json")), _READY_TIMEOUT_S)
         began = time.monotonic()
         recommender = held.enter_context(_served(home, environ, "recommender", port))
         again_s = time.monotonic() - began

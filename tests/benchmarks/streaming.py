@@ -6,7 +6,6 @@ Exit code 1 when an answer was wrong or missing, 0 otherwise: a speed that was a
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -36,9 +35,9 @@ def main() -> int:
             console.print(part.table(found))
         finally:
             shutil.rmtree(home, ignore_errors=True)
-        _write(options.json, report)
+        machine.write(options.json, report)
     report["seconds"] = time.perf_counter() - started
-    _write(options.json, report)
+    machine.write(options.json, report)
     failed = [problem for name in PARTS for problem in report.get(name, {}).get("failed", [])]
     console.print(f"{report['seconds']:.0f} s; load {os.getloadavg()[0]:.1f}; failed: {'; '.join(failed) or 'none'}")
     return int(bool(failed))
@@ -60,11 +59,6 @@ def _options() -> argparse.Namespace:
     if options.quick:
         options.seconds, options.clicks, options.events = 3.0, 50, 1_000
     return options
-
-
-def _write(path: Path | None, report: dict[str, Any]) -> None:
-    if path:
-        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """`collector`: durable events a second by batch size and connections, beside kafka-python alone in the same run."""
 
 import json
-import subprocess
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -12,8 +10,9 @@ from typing import Any
 import msgspec
 from kafka import KafkaProducer
 from rich.table import Table
-from serving_load import Heard, Load
+from serving_load import Load
 from serving_process import used
+from serving_send import send
 from streaming_stack import Parts, stores
 
 from streaming.codec import encode
@@ -23,7 +22,6 @@ from streaming.events import Interaction, Kind
 SHARE = 0.6
 """The share of kafka-python's own rate that is aimed at with batches of 1,000."""
 
-_PROGRAM = str(Path(__file__).with_name("serving_load.py"))
 _USERS = 5_000
 _RAW_EVENTS = 60_000
 
@@ -34,7 +32,7 @@ def run(home: Path, options: Namespace) -> dict[str, Any]:
         port = parts.settings.serving.collector_port
         parts.start("collector", "serve", "collector", port=port)
         raw = [_raw(parts, options.quick)]
-        _send(_load(port, 100, 8, 3.0))
+        send(_load(port, 100, 8, 3.0), "warming")
         loads = [_measured(parts, batch, load) for batch, load in _loads(port, options.seconds)]
         raw.append(_raw(parts, options.quick))
     ceiling = sum(raw) / len(raw)
@@ -104,7 +102,7 @@ def _body(user: int) -> dict[str, Any]:
 
 def _measured(parts: Parts, batch: int, load: Load) -> dict[str, Any]:
     before = used(parts.pids)
-    heard = _send(load)
+    heard = send(load, f"batches of {batch}")
     cpu = used(parts.pids).since(before)
     events = batch * sum(heard.answers.values())
     return {
@@ -116,14 +114,6 @@ def _measured(parts: Parts, batch: int, load: Load) -> dict[str, Any]:
         "cpu_us_broker": 1e6 * cpu["broker"] / events,
         **msgspec.to_builtins(heard),
     }
-
-
-def _send(load: Load) -> Heard:
-    argument = msgspec.json.encode(load).decode()
-    done = subprocess.run([sys.executable, _PROGRAM], input=argument, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"the load broke off: {done.stderr.strip().splitlines()[-1]}")
-    return msgspec.json.decode(done.stdout, type=Heard)
 
 
 def _raw(parts: Parts, quick: bool) -> float:

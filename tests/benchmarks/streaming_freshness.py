@@ -17,6 +17,7 @@ import numpy as np
 import uvloop
 from rich.table import Table
 from serving_load import Connection, Load, connect, percentiles, request
+from serving_send import PROGRAM
 from serving_stack import fill
 from serving_world import World, WorldSpec, make_world
 from streaming_stack import Parts, stores
@@ -27,7 +28,6 @@ from services.recommend.surfaces import PROBE
 AIMS_MS = {"click": 250.0, "new item": 1_000.0, "new user": 250.0}
 """The p99 that is aimed at."""
 
-_PROGRAM = str(Path(__file__).with_name("serving_load.py"))
 _ITEMS, _USERS, _EVENTS = 20_000, 5_000, 50
 _CLICKS_PER_S, _FEW = 5.0, 200
 _LIMIT_S = 20.0
@@ -194,7 +194,7 @@ def _load_beside(parts: Parts, rate: float) -> Any:
     running = []
     try:
         for load in loads:
-            sender = subprocess.Popen([sys.executable, _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            sender = subprocess.Popen([sys.executable, PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
             running.append(sender)
             assert sender.stdin is not None
             sender.stdin.write(msgspec.json.encode(load))

@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from machine import without_settings
+
 from features.valkey import start_valkey
 from services.config import Settings
 from services.environment import settings_environ
@@ -30,7 +32,7 @@ class Parts:
 
     def start(self, name: str, *argv: str, port: int | None = None) -> ChildProcess:
         """Start a command of Flywheel; with a `port`, wait until it says that it is ready."""
-        environ = {**_plain(), **settings_environ(self.settings)}
+        environ = {**without_settings(), **settings_environ(self.settings)}
         log = self.settings.home / "logs" / f"{name}.log"
         command = Command(name, [sys.executable, "-m", "services.cli", *argv], environ, log)
         if port is None:
@@ -47,9 +49,9 @@ def stores(home: Path) -> Iterator[Parts]:
     """Start broker and Valkey under `home`, with their topics; all is stopped in the end."""
     with ExitStack() as held:
         settings = Settings(home=home)
-        broker = start_broker(home, settings.kafka, user_cache(os.environ), _plain())
+        broker = start_broker(home, settings.kafka, user_cache(os.environ), without_settings())
         held.callback(broker.stop)
-        valkey = start_valkey(home, settings.store, _plain())
+        valkey = start_valkey(home, settings.store, without_settings())
         held.callback(valkey.stop)
         ports = {name: choose_port(None, "no port of anybody") for name in ("collector_port", "recommender_port")}
         settings = settings.model_copy(
@@ -62,7 +64,3 @@ def stores(home: Path) -> Iterator[Parts]:
         )
         ensure_topics(settings.kafka, settings.topics)
         yield Parts(settings, held, {"broker": broker.process.pid, "valkey": valkey.process.pid})
-
-
-def _plain() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}

@@ -71,7 +71,9 @@ def _until(parts: Parts, done: Callable[[ConsumerCounts], bool]) -> None:
     thread = threading.Thread(target=run_updater, args=arguments, daemon=True)
     thread.start()
     while not done(counts):
-        time.sleep(_POLL_S)
+        thread.join(_POLL_S)
+        if not thread.is_alive():
+            raise RuntimeError("the updater ended before it had handled everything")
     stop.set()
     thread.join(60)
 

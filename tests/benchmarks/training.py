@@ -5,7 +5,6 @@ The rows of `cuda` are measured on a CUDA device and are null without one; all o
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -30,12 +29,12 @@ def main() -> int:
     for name in COMPARISONS:
         if name in (options.only or COMPARISONS):
             _compare(name, options, report, console)
-            _write(options.json, report)
+            machine.write(options.json, report)
         if name == "cuda":
             # What follows is about the CPU, also where there is a GPU; nothing in this process has asked for one yet.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
     report["seconds"] = time.perf_counter() - started
-    _write(options.json, report)
+    machine.write(options.json, report)
     failed = [check for name in COMPARISONS for check in (report.get(name) or {}).get("failed", [])]
     console.print(f"{report['seconds']:.0f} s; failed checks: {'; '.join(failed) or 'none'}")
     return int(bool(failed))
@@ -62,11 +61,6 @@ def _options() -> argparse.Namespace:
     for name, default in (("tables", 26), ("rows", 100_000), ("batch", 8_192)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"of the DLRM, {default:,} by default")
     return parser.parse_args()
-
-
-def _write(path: Path | None, report: dict[str, Any]) -> None:
-    if path:
-        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

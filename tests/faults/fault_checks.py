@@ -1,21 +1,20 @@
 """What must hold after faults, in the manner of Jepsen's workload for Kafka: each check reads the stores by itself."""
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from environ import without_settings
 from fault_load import Log, Sent
-from kafka import KafkaConsumer, TopicPartition
+from topic_records import records
 
 from features.online import SyncOnlineReader
 from features.snapshots import read_table
 from services.config import Settings
 from services.environment import settings_environ
-from streaming.config import client_options
 from streaming.ids import UserId
 from streaming.topics import dead_letters
 
@@ -36,14 +35,14 @@ def check_all(settings: Settings, log: Log, poison: int) -> dict[str, int]:
     assert doubled == [], f"more than once in the lake: {doubled[:3]}"
     assert len(in_lake) == len(set(in_log)), "the lake holds what was never in Kafka"
     _histories_are_those_without_faults(settings, log)
-    dead = len(_records(settings, dead_letters(settings.topics.interactions)))
+    dead = len(records(settings.kafka, dead_letters(settings.topics.interactions)))
     assert dead == poison, f"{poison} poison records became {dead} dead letters"
     return {"acknowledged": len(acknowledged), "in_log": len(in_log), "in_lake": len(in_lake), "dead": dead}
 
 
 def command(settings: Settings, *argv: str) -> Any:
     """Run a command to its end and return its JSON; AssertionError when it fails."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+    environ = without_settings()
     done = subprocess.run(
         [sys.executable, "-m", "services.cli", *argv, "--json"],
         env={**environ, **settings_environ(settings)},
@@ -96,7 +95,7 @@ def _lake(settings: Settings) -> list[str]:
 
 
 def _event_ids(settings: Settings, topic: str) -> list[str]:
-    found = (_event_id(value) for value in _records(settings, topic))
+    found = (_event_id(record.value) for record in records(settings.kafka, topic))
     return [event_id for event_id in found if event_id is not None]
 
 
@@ -108,19 +107,3 @@ def _event_id(value: bytes) -> str | None:
         return None
     event_id = record.get("event_id") if isinstance(record, dict) else None
     return event_id if isinstance(event_id, str) else None
-
-
-def _records(settings: Settings, topic: str) -> list[bytes]:
-    consumer = KafkaConsumer(**client_options(settings.kafka), enable_auto_commit=False)
-    try:
-        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        found: list[bytes] = []
-        while any(consumer.position(partition) < ends[partition] for partition in partitions):
-            for polled in consumer.poll(timeout_ms=200).values():
-                found += [record.value for record in polled]
-        return found
-    finally:
-        consumer.close()

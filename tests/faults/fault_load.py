@@ -4,18 +4,19 @@ import random
 import threading
 import time
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+from services.client import Client, EventBody, Refused, Retry, Services
+from streaming.events import Kind
 
 USERS = 40
 _SENDERS = 4
 _LARGEST_BATCH = 8
 _PAUSE_S = 0.08
-_RETRY_S = 0.2
-_DURABLE = ("accepted", "spooled", "duplicate")
-_KINDS = ("click", "view", "like", "skip")
+_PATIENCE = Retry(tries=100_000, longest_wait_s=0.2, longest_asked_s=0.0)  # a load that backs off would be none
+_KINDS = (Kind.CLICK, Kind.VIEW, Kind.LIKE, Kind.SKIP)
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,18 @@ class Sent:
     event_id: str
     user_id: str
     item_id: str
-    kind: str
+    kind: Kind
     happened_at: int
     batch: int
 
 
 @dataclass
 class Log:
-    """What was sent and acknowledged, by user, in order; what was refused and should not have been."""
+    """What was acknowledged, by user, in order; what was refused and should not have been; results by status."""
 
     acknowledged: dict[str, list[Sent]] = field(default_factory=dict)
     refused: list[Any] = field(default_factory=list)
-    answers: Counter[str] = field(default_factory=Counter)
+    results: Counter[str] = field(default_factory=Counter)
 
     def all(self) -> list[Sent]:
         """Return everything that was acknowledged."""
@@ -49,29 +50,30 @@ class Load:
     def __init__(self, url: str, seed: int) -> None:
         self.log = Log({f"user-{number}": [] for number in range(USERS)})
         self._url, self._stop = url, threading.Event()
-        self._senders = [
-            threading.Thread(target=self._send_all, args=(number, random.Random(f"{seed}-{number}")), daemon=True)
-            for number in range(_SENDERS)
-        ]
+        self._seed = seed
+        self._pool = ThreadPoolExecutor(_SENDERS, "sender")
+        self._senders: list[Future[None]] = []
 
     def start(self) -> None:
         """Begin."""
-        for sender in self._senders:
-            sender.start()
+        for number in range(_SENDERS):
+            self._senders.append(self._pool.submit(self._send_all, number, random.Random(f"{self._seed}-{number}")))
 
     def finish(self, seconds: float) -> None:
-        """Begin nothing new, and return when all that was sent is acknowledged; AssertionError if never."""
+        """Begin nothing new, and return when all that was sent is acknowledged.
+
+        Raises TimeoutError when it is not by then, and what a sender died of.
+        """
         self._stop.set()
         deadline = time.monotonic() + seconds
         for sender in self._senders:
-            sender.join(max(0.0, deadline - time.monotonic()))
-            assert not sender.is_alive(), f"an event was not acknowledged within {seconds:.0f} s"
+            sender.result(max(0.0, deadline - time.monotonic()))
 
     def _send_all(self, number: int, rng: random.Random) -> None:
         users = [f"user-{user}" for user in range(number, USERS, _SENDERS)]
-        with httpx.Client(base_url=self._url, timeout=10) as client:
+        with Client(Services(collector=self._url), _PATIENCE) as client:
             while not self._stop.wait(rng.uniform(0, 2 * _PAUSE_S)):
-                self._deliver(client, self._batch(rng.choice(users), rng), rng)
+                self._deliver(client, self._batch(rng.choice(users), rng))
 
     def _batch(self, user_id: str, rng: random.Random) -> list[Sent]:
         of_user = self.log.acknowledged[user_id]
@@ -90,30 +92,14 @@ class Load:
             for place in range(rng.randint(1, _LARGEST_BATCH))
         ]
 
-    def _deliver(self, client: httpx.Client, batch: list[Sent], rng: random.Random) -> None:
-        waiting = batch
-        while True:
-            waiting = self._tried(client, waiting)
-            if not waiting:
-                self.log.acknowledged[batch[0].user_id] += batch
-                return
-            time.sleep(rng.uniform(_RETRY_S / 2, _RETRY_S))
-
-    def _tried(self, client: httpx.Client, batch: list[Sent]) -> list[Sent]:
-        """Send once; returns what was not acknowledged."""
-        events = [
-            {name: getattr(sent, name) for name in ("event_id", "user_id", "item_id", "kind", "happened_at")}
-            for sent in batch
-        ]
+    def _deliver(self, client: Client, batch: list[Sent]) -> None:
+        """Send until everything is acknowledged, and keep what was refused for good."""
+        names = ("event_id", "user_id", "item_id", "kind", "happened_at")
         try:
-            answer = client.post("/v1/events", json={"events": events})
-        except httpx.HTTPError as error:
-            self.log.answers[type(error).__name__] += 1
-            return batch
-        self.log.answers[str(answer.status_code)] += 1
-        if answer.status_code not in (200, 207, 429, 503, 504):
-            self.log.refused.append((answer.status_code, answer.text))
-        results = answer.json().get("results", []) if answer.content else []
-        self.log.refused += [result for result in results if result["status"] == "rejected"]
-        durable = {result["event_id"] for result in results if result["status"] in _DURABLE}
-        return [sent for sent in batch if sent.event_id not in durable]
+            results = client.send_events([EventBody(**{name: getattr(sent, name) for name in names}) for sent in batch])
+        except Refused as error:
+            self.log.refused.append(str(error))
+            return
+        self.log.results.update(result.status for result in results)
+        self.log.refused += [result for result in results if result.status == "rejected"]
+        self.log.acknowledged[batch[0].user_id] += batch

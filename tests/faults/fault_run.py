@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1]))  # what all tests share
+
 from fault_disk import own_mounts, small_disk
 from fault_kinds import DISK_FAULTS, FAULTS
 from fault_scenario import run_scenario

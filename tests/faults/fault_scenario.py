@@ -3,7 +3,6 @@
 import math
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ class Outcome:
     seed: int
     recovered: list[Recovered]
     counts: dict[str, int]
-    answers: dict[str, int]
+    results: dict[str, int]
     restarts: dict[str, int]
 
 
@@ -58,8 +57,7 @@ def run_scenario(
             report(f"seed {seed}: {recovered[-1]}")
         load.finish(_SETTLE_S)
         counts = _settled(world, load, scene.poison)
-        answers: Counter[str] = load.log.answers
-        return Outcome(seed, recovered, counts, dict(answers), dict(world.restarts))
+        return Outcome(seed, recovered, counts, dict(load.log.results), dict(world.restarts))
 
 
 def _recovered(name: str, world: World) -> Recovered:

@@ -17,8 +17,10 @@ from types import TracebackType
 from typing import Self
 
 import httpx
+from environ import without_settings
 from fault_proxy import LOOPBACK, Proxy
 from pydantic import SecretStr
+from waiting import wait_until
 
 from features.config import StoreSettings
 from features.valkey import Valkey, start_valkey
@@ -31,16 +33,18 @@ from streaming.embedded.java import user_cache
 from streaming.embedded.process import ChildProcess, Command
 from streaming.topics import ensure_topics
 
-_PAUSE_S = 0.1
-
 
 def wait_for(what: str, condition: Callable[[], bool], seconds: float, meanwhile: Callable[[], None]) -> float:
     """Return after how many seconds `condition` held, doing `meanwhile` again and again; AssertionError if never."""
-    began = time.monotonic()
-    while not condition():
+
+    def held() -> bool:
+        if condition():
+            return True
         meanwhile()
-        assert time.monotonic() - began < seconds, f"not within {seconds:.0f} s: {what}"
-        time.sleep(_PAUSE_S)
+        return False
+
+    began = time.monotonic()
+    wait_until(held, seconds, lambda: what)
     return time.monotonic() - began
 
 
@@ -145,7 +149,7 @@ class World:
             "PYTHONPATH": str(Path(__file__).parent / "clock"),
             "FAULTS_CLOCK_OFFSET_FILE": str(self.clock_offset),
         }
-        environ = {**_plain_environ(), **settings_environ(self.settings), **clock}
+        environ = {**without_settings(), **settings_environ(self.settings), **clock}
         log = self.home / "logs" / f"{name}{'-'.join(('', *more))}.log"
         return ChildProcess.start(Command(name, [sys.executable, "-m", "services.cli", *argv, *more], environ, log))
 
@@ -176,12 +180,8 @@ class World:
 
     def _start_broker(self) -> Broker:
         cache = user_cache(os.environ)
-        return start_broker(self.home, self.settings.kafka, cache, _plain_environ(), self.ports.broker_proxy)
+        return start_broker(self.home, self.settings.kafka, cache, without_settings(), self.ports.broker_proxy)
 
     def _start_store(self) -> Valkey:
         settings = self.settings.store.model_copy(update={"port": self.ports.store})
-        return start_valkey(self.home, settings, _plain_environ())
-
-
-def _plain_environ() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
+        return start_valkey(self.home, settings, without_settings())
