@@ -1,6 +1,5 @@
-"""Changing the champion: the gate is asked, the registry decides, the models topic tells every recommender."""
+"""Changing the champion: the gate is asked, and the registry decides."""
 
-import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -12,13 +11,7 @@ from models.gate import Unreadable, Verdict, judge
 from models.loaded import Loaded
 from models.registry import Champion, Registry, UnknownModel
 from models.slices import Later
-from streaming.config import KafkaSettings
 from streaming.errors import FlywheelError
-from streaming.events import ModelPromoted
-from streaming.producer import EventProducer
-from streaming.topics import Topics
-
-_PRODUCER = "promotion"
 
 
 class ReasonMissing(FlywheelError):
@@ -102,20 +95,3 @@ def _load(registry: Registry, version: str, stack: ExitStack) -> Loaded | Unread
         return Loaded.of(registry, version, stack)
     except (UnknownModel, CorruptArtifact, OSError) as error:
         return Unreadable(version, str(error))
-
-
-def announce(kafka: KafkaSettings, topics: Topics, champion: Champion) -> None:
-    """Tell every recommender; those that miss it look at the registry by themselves now and then."""
-    event = ModelPromoted(
-        event_id=str(uuid.uuid4()),
-        happened_at=champion.changed_at,
-        received_at=champion.changed_at,
-        producer=_PRODUCER,
-        model_version=champion.model_version,
-        champion_number=champion.number,
-    )
-    producer = EventProducer(kafka, topics)
-    try:
-        producer.publish([event])
-    finally:
-        producer.close()

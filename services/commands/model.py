@@ -107,13 +107,14 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make a model the champion when the gate passes, or with --force for a reason that is kept."""
+    if (version is None) != newest:
+        raise typer.BadParameter("name a version or say --newest, not both")
+    from services.announcement import announce
     from services.config import load_settings
-    from services.promotion import announce, consider, need_reason, newest_candidate
+    from services.promotion import consider, need_reason, newest_candidate
     from services.promotion import promote as run
 
     need_reason(force, reason)
-    if (version is None) != newest:
-        raise typer.BadParameter("name a version or say --newest, not both")
     settings = load_settings()
     registry = _registry(settings)
     if version is None and (version := newest_candidate(registry)) is None:
@@ -129,8 +130,8 @@ def promote(
 
 def rollback(reason: Annotated[str, typer.Option(help="Why; kept with the change.")], as_json: AsJson = False) -> None:
     """Make the champion's predecessor the champion again."""
+    from services.announcement import announce
     from services.config import load_settings
-    from services.promotion import announce
 
     settings = load_settings()
     change = _registry(settings).rollback(time.time_ns() // 1_000_000, reason)

@@ -14,11 +14,12 @@ from models.progress import Step
 from models.registry import Registry
 from models.scorer import Scorer
 from models.slices import read_slice
+from services.announcement import announce
 from services.config import Settings
 from services.demo.quality import Offline, measure_offline
 from services.demo.stages import Stage
 from services.demo.world import Replayed
-from services.promotion import Candidacy, announce, promote
+from services.promotion import Candidacy, promote
 
 if TYPE_CHECKING:
     from models.training import TrainedModel

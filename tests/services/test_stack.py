@@ -112,14 +112,17 @@ def test_ctrl_c_while_the_stack_starts_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_that_a_library_has_swallowed_is_raised_again(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with Stack(Settings(home=tmp_path), _environ(tmp_path), lambda _: None) as stack:
-        stack.check()
-        with suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a Spark session that is gone leaves its own
+    try:
+        with Stack(Settings(home=tmp_path), _environ(tmp_path), lambda _: None) as stack:
             stack.check()
-    assert signal.getsignal(signal.SIGINT) is before
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                stack.check()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_crashed_part_is_reported_with_its_log_and_the_rest_stops(tmp_path: Path) -> None:
