@@ -3,13 +3,16 @@
 import hashlib
 import ipaddress
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
+from services.api.pace import Pace
 from services.api.problems import ProblemError, problem
 from services.settings_serving import ServingSettings
 from streaming.errors import FlywheelError
@@ -34,13 +37,17 @@ _ENOUGH = {scope: {scope, Scope.ADMIN} for scope in Scope} | {
 }
 
 
-class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of the key file: the holder's name, the key's SHA-256 in hex, what it allows and where."""
+class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One line of the key file: the holder's name, the key's SHA-256 in hex, what it allows and where, and how often.
+
+    `per_second` are requests that each process answers; None is no limit.
+    """
 
     name: str
     sha256: str
     scopes: list[Scope]
     namespace: str
+    per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
     def allows(self, scope: Scope) -> bool:
         """Whether the key may call routes of `scope`."""
@@ -63,10 +70,12 @@ class KeyFileBroken(FlywheelError):
     exit_code = 2
 
 
-def new_key(name: str, scopes: list[Scope], namespace: Namespace) -> tuple[str, KeyEntry]:
+def new_key(
+    name: str, scopes: list[Scope], namespace: Namespace, per_second: float | None = None
+) -> tuple[str, KeyEntry]:
     """Make a key: the text to hand to its holder, which is stored nowhere, and its entry for the key file."""
     key = _PREFIX + secrets.token_urlsafe(32)
-    return key, KeyEntry(name, _digest(key), scopes, namespace)
+    return key, KeyEntry(name, _digest(key), scopes, namespace, per_second)
 
 
 def add_key(file: Path, entry: KeyEntry) -> None:
@@ -108,6 +117,7 @@ class Gate:
         self._file = file
         self._namespace = namespace
         self._clock = clock
+        self._pace = Pace(clock)
         self._looked_at = clock()
         self._stamp = 0
         self._keys: dict[str, KeyEntry] = {}
@@ -116,9 +126,9 @@ class Gate:
             self._keys = self._read(file)
 
     def admit(self, authorization: str | None, scope: Scope | None, reached: str) -> None:
-        """Raise a 401 or 403 problem unless the header's key allows `scope`; None is any valid key.
+        """Raise a 401 or 403 problem unless the header's key allows `scope`, a 429 when it asks too often.
 
-        `reached` is the address of ours that the request came in by.
+        None is any valid key; `reached` is the address of ours that the request came in by.
         """
         if self._file is None:
             if not is_loopback(reached):
@@ -136,6 +146,11 @@ class Gate:
             )
         if scope is not None and not entry.allows(scope):
             raise ProblemError(problem(403, "scope-missing", f"The key does not have the scope {scope.value!r}."))
+        if entry.per_second is not None and (wait := self._pace.wait(entry.sha256, entry.per_second)) > 0:
+            raise ProblemError(
+                problem(429, "key-too-fast", f"The key may ask {entry.per_second:g} times a second."),
+                {"retry-after": str(math.ceil(wait))},
+            )
 
     def _refresh(self, file: Path) -> None:
         if self._clock() - self._looked_at < 1.0:
@@ -145,6 +160,7 @@ class Gate:
             stamp = _stamp(file)
             if stamp != self._stamp:
                 self._keys, self._stamp = self._read(file), stamp
+                self._pace.keep({*self._keys})
         except KeyFileBroken as error:
             _log.error("the old keys stay valid: %s", error)
 

@@ -87,6 +87,9 @@ def topics(as_json: AsJson = False) -> None:
 def add_key(
     name: Annotated[str, typer.Argument(help="Who holds the key.")],
     scope: Annotated[list[KeyScope], typer.Option(help="What it allows; may be given several times.")],
+    per_second: Annotated[
+        float | None, typer.Option(min=0.001, help="Requests a second that each process answers; no limit if unset.")
+    ] = None,
 ) -> None:
     """Make an API key, add its hash to the key file and print it, once."""
     from services.api.auth import Scope, new_key
@@ -97,7 +100,7 @@ def add_key(
     file = settings.serving.api_keys_file
     if file is None:
         raise ConfigurationError("no key file is set: set FLYWHEEL_SERVING__API_KEYS_FILE to where keys shall be kept")
-    key, entry = new_key(name, [Scope(one.value) for one in scope], settings.topics.namespace)
+    key, entry = new_key(name, [Scope(one.value) for one in scope], settings.topics.namespace, per_second)
     add(file, entry)
     sys.stdout.write(f"{key}\n")
 

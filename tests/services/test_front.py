@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from features.config import StoreSettings
 from services.api.auth import Gate, KeyFileBroken, KeysRequired, Scope, add_key, new_key, refuse_open_bind
 from services.api.front import Application, Front
+from services.api.problems import ProblemError
 from services.api.routes import Call, Reply, Route
 from services.api.schemas import Ready
 from services.collector import build_collector
@@ -175,6 +176,36 @@ def test_keys_change_without_a_restart_and_a_broken_file_leaves_the_old_ones(key
     assert admitted(gate, second["a"])
     with pytest.raises(KeyFileBroken):
         Gate(keys_file, NAMESPACE, lambda: now[0])
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_again_and_others_are_not(keys_file: Path) -> None:
+    now = [100.0]
+    (fast, entry), (slow, slow_entry) = (
+        new_key("fast", [Scope.WRITE], NAMESPACE),
+        new_key("slow", [Scope.WRITE], NAMESPACE, per_second=3),
+    )
+    add_key(keys_file, entry)
+    add_key(keys_file, slow_entry)
+    assert [key.get("per_second") for key in json.loads(keys_file.read_text())["keys"]] == [None, 3]
+    gate = Gate(keys_file, NAMESPACE, lambda: now[0])
+
+    def refused(key: str) -> ProblemError | None:
+        try:
+            gate.admit(f"Bearer {key}", Scope.WRITE, "127.0.0.1")
+        except ProblemError as error:
+            return error
+        return None
+
+    assert [refused(slow) for _ in range(3)] == [None] * 3
+    problem = refused(slow)
+    assert problem is not None
+    assert (problem.problem.status, problem.headers) == (429, {"retry-after": "1"})
+    assert "3 times a second" in problem.problem.detail
+    assert refused(fast) is None
+    now[0] += 0.34
+    assert refused(slow) is None
+    assert refused(slow) is not None
+    assert [refused(fast) for _ in range(100)] == [None] * 100
 
 
 def test_the_key_file_holds_no_key(keys_file: Path) -> None:
