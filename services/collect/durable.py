@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,25 @@ _log = logging.getLogger(__name__)
 
 _CHECK_TIMEOUT_MS = 2_000
 _CHECK_KEPT_S = 1.0
+
+
+class _Outcomes:
+    """What becomes of each of some events; the event loop is woken once for all, which costs a system call."""
+
+    def __init__(self, count: int, complete: Callable[[list[Outcome]], object]) -> None:
+        self._outcomes = [Outcome.NEITHER] * count
+        self._complete = complete
+        self._lock = threading.Lock()
+        self._left = count
+
+    def settle(self, number: int, outcome: Outcome) -> None:
+        """Note what became of an event, once each, in any thread."""
+        self._outcomes[number] = outcome
+        with self._lock:
+            self._left -= 1
+            is_last = self._left == 0
+        if is_last:
+            self._complete(self._outcomes)
 
 
 class DurableSender:
@@ -56,18 +76,18 @@ class DurableSender:
 
     async def send(self, events: Sequence[Event]) -> list[Outcome]:
         """Send events in their order; returns what became of each once all are in Kafka, in the spool, or refused."""
+        if not events:
+            return []
         loop = asyncio.get_running_loop()
-        outcomes: list[asyncio.Future[Outcome]] = [loop.create_future() for _ in events]
-
-        def tell(told: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
-            loop.call_soon_threadsafe(_tell, told, outcome)
+        told: asyncio.Future[list[Outcome]] = loop.create_future()
+        outcomes = _Outcomes(len(events), lambda all_of_them: loop.call_soon_threadsafe(_tell, told, all_of_them))
 
         def hand_over() -> None:
-            for event, told in zip(events, outcomes, strict=True):
-                self._outbox.send(event, functools.partial(tell, told))
+            for number, event in enumerate(events):
+                self._outbox.send(event, functools.partial(outcomes.settle, number))
 
         await self._run(hand_over)
-        return [await told for told in outcomes]
+        return await told
 
     async def _run(self, function: Callable[..., None], *arguments: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
@@ -111,6 +131,6 @@ class BrokerCheck:
             return False
 
 
-def _tell(told: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+def _tell(told: "asyncio.Future[list[Outcome]]", outcomes: list[Outcome]) -> None:
     if not told.done():  # the request may have run out of time
-        told.set_result(outcome)
+        told.set_result(outcomes)

@@ -58,7 +58,7 @@ def kafka(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kaf
 def settings(kafka: Kafka, valkey: StoreSettings, namespace: Namespace, tmp_path: Path) -> Settings:
     settings = Settings(namespace=namespace, home=tmp_path, kafka=kafka.broker.settings, store=valkey)
     ensure_topics(settings.kafka, settings.topics)
-    quick = settings.serving.model_copy(update={"acknowledge_deadline_ms": 1_500})
+    quick = settings.serving.model_copy(update={"acknowledge_deadline_ms": 3_000})
     return settings.model_copy(update={"serving": quick})
 
 
