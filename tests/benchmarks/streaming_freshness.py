@@ -1,4 +1,4 @@
-"""`freshness`: from an accepted click to another slate, from a new item or user to what is recommended; under load."""
+"""`freshness`: from accepted clicks to another slate, from a new item to its being recommended; under load."""
 
 import asyncio
 import json
@@ -99,21 +99,29 @@ class Probes:
         return {"times": count, "missing": count - len(seen), "ms": percentiles(seen), "reordered": reordered}
 
     async def _click(self, number: int) -> float | None:
-        """Click the first item of a slate; ms from the acceptance until a slate without it is answered."""
-        user = self._world.user_id(_USERS // 2 + number % (_USERS // 2))
+        """Let a known user click once."""
+        return await self._after_clicks(self._world.user_id(_USERS // 2 + number % (_USERS // 2)), 1)
+
+    async def _new_user(self, number: int) -> float | None:
+        """Let a user nobody knows click three times."""
+        return await self._after_clicks(f"arrived-{number}", 3)
+
+    async def _after_clicks(self, user: str, count: int) -> float | None:
+        """Click the first items of a slate; ms from the acceptance until a slate without them is answered."""
         recommender, collector = await connect(self._recommender), await connect(self._collector)
         ask = {"user_id": user, "n": 20, "surface": PROBE}
         before = await self._slate(recommender, ask)
-        await self._post(collector, "/v1/events", {**_click(user, before[0]), "surface": PROBE})
+        clicks = [{**_click(user, item), "surface": PROBE} for item in before[:count]]
+        await self._post(collector, "/v1/events", {"events": clicks})
         accepted = time.perf_counter()
         after: list[str] = []
 
         def changed(slate: list[str]) -> bool:
             after[:] = slate
-            return before[0] not in slate
+            return not {*before[:count]} & {*slate}
 
         ms = await self._until(recommender, ask, changed, accepted)
-        self._reordered.append(after[: len(before) - 1] != before[1:])
+        self._reordered.append(after[: len(before) - count] != before[count:])
         return ms
 
     async def _new_item(self, number: int) -> float | None:
@@ -123,20 +131,6 @@ class Probes:
         await self._post(collector, "/v1/items", item)
         ask = {"user_id": self._world.user_id(number), "n": 5, "categories": [f"new-{number}"]}
         return await self._until(recommender, ask, lambda slate: slate == [f"new-{number}"], time.perf_counter())
-
-    async def _new_user(self, number: int) -> float | None:
-        """Let a user nobody knows click three items; ms until the model's own source names items for them."""
-        recommender, collector = await connect(self._recommender), await connect(self._collector)
-        user = f"arrived-{number}"
-        clicked = [self._world.item_ids[row] for row in self._rng.choice(_ITEMS, 3, replace=False)]
-        await self._post(collector, "/v1/events", {"events": [_click(user, item) for item in clicked]})
-        accepted, deadline = time.perf_counter(), time.perf_counter() + _LIMIT_S
-        while time.perf_counter() < deadline:
-            answer = await self._post(recommender, "/v1/recommend", {"user_id": user, "n": 20, "surface": PROBE})
-            if any(item["source"] == "sequence" for item in answer["slate"]):
-                return 1000 * (time.perf_counter() - accepted)
-            await asyncio.sleep(_LOOK_S)
-        return None
 
     async def _until(
         self, connection: Connection, ask: dict[str, Any], wanted: Callable[[list[str]], bool], since: float
