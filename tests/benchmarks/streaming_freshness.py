@@ -31,6 +31,7 @@ AIMS_MS = {"click": 250.0, "new item": 1_000.0, "new user": 250.0}
 _ITEMS, _USERS, _EVENTS = 20_000, 5_000, 50
 _CLICKS_PER_S, _FEW = 5.0, 200
 _LIMIT_S = 20.0
+_WARMING = 20
 _LOOK_S = 0.02  # between two looks: asked without a pause, the probes alone would saturate a core
 
 
@@ -78,7 +79,9 @@ class Probes:
         self._reordered: list[bool] = []
 
     async def all(self, counts: dict[str, int]) -> dict[str, Any]:
-        """Run the probes one kind after another."""
+        """Run the probes one kind after another, once the updater has its partitions and everything was used."""
+        for number in range(_WARMING):
+            await self._click(_USERS // 2 - 1 - number)
         kinds: dict[str, Callable[[int], Awaitable[float | None]]] = {
             "click": self._click,
             "new item": self._new_item,
