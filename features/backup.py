@@ -138,6 +138,7 @@ def restore(holder: Holder, place: Place, producer: EventProducer) -> Index:
     _check(holder, index)
     catalog = open_catalog(holder.lake, create=True)
     namespace = holder.topics.namespace
+    catalog.create_namespace_if_not_exists(namespace)
     found = {name: catalog.load_table((namespace, name)) for _, name in catalog.list_tables(namespace)}
     if taken := [name for name in sorted(found.keys() & index.tables) if not _is_back(found[name], index)]:
         raise BackupUnusable(
@@ -152,9 +153,9 @@ def restore(holder: Holder, place: Place, producer: EventProducer) -> Index:
     held = _ledger(holder)
     topic = holder.topics.erasures
     producer.deliver((Record(topic, one.key, one.value), 0) for one in index.ledger if one.key not in held)
-    catalog.create_namespace_if_not_exists(namespace)
-    for name in index.tables.keys() - found.keys():
-        catalog.register_table((namespace, name), index.tables[name])
+    for name, location in index.tables.items():
+        if name not in found:
+            catalog.register_table((namespace, name), location)
     return index
 
 

@@ -128,6 +128,21 @@ def test_who_was_erased_after_the_backup_does_not_come_back_with_it(
     assert list(Eraser(settings, spark).erase_again()) == []
 
 
+def test_a_backup_comes_back_into_a_catalogue_that_was_lost_as_well(
+    spark: SparkSession, broker: KafkaSettings, lake: LakeSettings, tables: Namespace, tmp_path: Path
+) -> None:
+    topics = Topics(tables)
+    ensure_topics(broker, topics)
+    append(spark, tables, INTERACTIONS, [interaction(1, "u", "i", at(0))])
+    holder, place = Holder(lake, str(tmp_path / "registry.db"), broker, topics), Place(str(tmp_path / "backup"))
+    index = back_up(holder, place)
+    elsewhere = lake.model_copy(update={"uri": str(tmp_path / "new" / "catalogue.db")})
+    with closing(EventProducer(broker, topics)) as producer:
+        restore(replace(holder, lake=elsewhere), place, producer)
+    assert {name for _, name in open_catalog(elsewhere).list_tables(tables)} == set(index.tables)
+    assert read_table(elsewhere, tables, "interactions").arrow["event_id"].to_pylist() == ["e1"]
+
+
 def test_a_backup_that_was_cut_off_is_none(tmp_path: Path) -> None:
     with pytest.raises(BackupUnusable, match="no whole backup"):
         Place(str(tmp_path)).index()
