@@ -73,13 +73,10 @@ def stored_users(store: StoreSettings, namespace: Namespace) -> Iterator[UserId]
 def rewrite_log(store: StoreSettings) -> str:
     """Have the server write its append-only file anew, which keeps deleted values until then; returns what happened."""
     client: Any = Redis.from_url(store_url(store))
-    deadline = time.monotonic() + _REWRITE_S
     try:
         if not client.info("persistence")["aof_enabled"]:
             return "the server keeps no append-only file; its own dumps hold the user until the next one"
-        while not _began_rewriting(client):
-            _wait_for_rewriting(client, deadline)
-        _wait_for_rewriting(client, deadline)
+        status = _rewritten(client, time.monotonic() + _REWRITE_S)
     except ResponseError as error:
         return f"the server did not rewrite its append-only file ({error}): rewrite it by hand"
     except TimeoutError:
@@ -88,11 +85,28 @@ def rewrite_log(store: StoreSettings) -> str:
         return f"the server's append-only file could not be looked at: {error}"
     finally:
         client.close()
+    if status != "ok":
+        return "the server could not rewrite its append-only file, its log says why: mend that and rewrite it by hand"
     return "append-only file rewritten"
 
 
-def _began_rewriting(client: Any) -> bool:
-    """Ask for a rewrite; False while one is under way, which may have begun before the deletion that is to go."""
+def _rewritten(client: Any, deadline: float) -> str:
+    """Have the file rewritten and return the server's word for how that went; raises TimeoutError.
+
+    A rewrite that was under way may have begun before the deletion that is to go: another one follows it.
+    """
+    has_begun = False
+    while time.monotonic() < deadline:
+        found = client.info("persistence")
+        if not found["aof_rewrite_in_progress"] and not found["aof_rewrite_scheduled"]:
+            if has_begun:
+                return str(found["aof_last_bgrewrite_status"])
+            has_begun = _begins_rewriting(client)
+        time.sleep(_POLL_S)
+    raise TimeoutError
+
+
+def _begins_rewriting(client: Any) -> bool:
     try:
         client.bgrewriteaof()
     except ResponseError as error:
@@ -100,14 +114,3 @@ def _began_rewriting(client: Any) -> bool:
             raise
         return False
     return True
-
-
-def _wait_for_rewriting(client: Any, deadline: float) -> None:
-    """Wait until no rewrite is under way; raises TimeoutError."""
-    while True:
-        persistence = client.info("persistence")
-        if not persistence["aof_rewrite_in_progress"] and not persistence["aof_rewrite_scheduled"]:
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(_POLL_S)
