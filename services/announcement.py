@@ -12,7 +12,10 @@ _PRODUCER = "promotion"
 
 
 def announce(kafka: KafkaSettings, topics: Topics, champion: Champion) -> None:
-    """Tell every recommender; those that miss it look at the registry by themselves now and then."""
+    """Tell every recommender; those that miss it look at the registry by themselves now and then.
+
+    Raises BrokerUnavailable and NotDurable.
+    """
     event = ModelPromoted(
         event_id=str(uuid.uuid4()),
         happened_at=champion.changed_at,

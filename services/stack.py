@@ -167,14 +167,9 @@ class Stack:
             self._interrupted = True
             raise KeyboardInterrupt
 
-        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # somebody else sees to it
+        own = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else somebody else sees to it
+        with _handled(handle, *([signal.SIGINT] if own else [])):
             yield
-            return
-        signal.signal(signal.SIGINT, handle)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _start_broker(self) -> None:
         kafka, home, began = self.settings.kafka, self.settings.home, time.monotonic()
@@ -266,7 +261,7 @@ def up(settings: Settings, environ: Mapping[str, str], console: Console) -> None
     with Stack(settings, environ, printer(console)) as stack:
         stack.start_stores()
         stack.start_services()
-        with _signals_set(stop):
+        with _handled(lambda _signal, _frame: stop.set(), signal.SIGINT, signal.SIGTERM):
             console.print(f"ready after {time.monotonic() - began:.1f} s; Ctrl-C stops everything", highlight=False)
             stack.watch(stop)
         console.print("stopping", highlight=False)
@@ -282,11 +277,9 @@ def printer(console: Console) -> Report:
 
 
 @contextmanager
-def _signals_set(stop: threading.Event) -> Iterator[None]:
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+def _handled(handle: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Have signals handled while the block runs."""
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

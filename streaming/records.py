@@ -24,10 +24,8 @@ class Record:
     @property
     def size(self) -> int:
         """About how many bytes it takes, wherever it is kept."""
-        size = _OVERHEAD + len(self.topic) + len(self.key) + len(self.value or b"")  # topics are of one-byte letters
-        for name, value in self.headers:
-            size += len(name.encode()) + len(value)
-        return size
+        headers = sum(len(name.encode()) + len(value) for name, value in self.headers)
+        return _OVERHEAD + len(self.topic.encode()) + len(self.key) + len(self.value or b"") + headers
 
 
 def records_of(topics: Topics, event: Event) -> list[Record]:

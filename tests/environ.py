@@ -4,5 +4,5 @@ import os
 
 
 def without_settings() -> dict[str, str]:
-    """Return this process's variables but for Flywheel's, so that a machine's own settings decide no test."""
+    """Return this process's variables but for Flywheel's, so that its own settings decide no test or figure."""
     return {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}

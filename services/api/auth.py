@@ -12,8 +12,8 @@ from typing import Annotated
 
 import msgspec
 
-from services.api.pace import Pace
 from services.api.problems import ProblemError, problem
+from services.api.rate_limit import RateLimiter
 from services.settings_serving import ServingSettings
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
@@ -73,7 +73,10 @@ class KeyFileBroken(FlywheelError):
 def new_key(
     name: str, scopes: list[Scope], namespace: Namespace, per_second: float | None = None
 ) -> tuple[str, KeyEntry]:
-    """Make a key: the text to hand to its holder, which is stored nowhere, and its entry for the key file."""
+    """Make a key: the text to hand to its holder, which is stored nowhere, and its entry for the key file.
+
+    `per_second` are requests that each process answers; None is no limit.
+    """
     key = _PREFIX + secrets.token_urlsafe(32)
     return key, KeyEntry(name, _digest(key), scopes, namespace, per_second)
 
@@ -117,7 +120,7 @@ class Gate:
         self._file = file
         self._namespace = namespace
         self._clock = clock
-        self._pace = Pace(clock)
+        self._rates = RateLimiter(clock)
         self._looked_at = clock()
         self._stamp = 0
         self._keys: dict[str, KeyEntry] = {}
@@ -146,9 +149,9 @@ class Gate:
             )
         if scope is not None and not entry.allows(scope):
             raise ProblemError(problem(403, "scope-missing", f"The key does not have the scope {scope.value!r}."))
-        if entry.per_second is not None and (wait := self._pace.wait(entry.sha256, entry.per_second)) > 0:
+        if entry.per_second is not None and (wait := self._rates.wait_s(entry.sha256, entry.per_second)) > 0:
             raise ProblemError(
-                problem(429, "key-too-fast", f"The key may ask {entry.per_second:g} times a second."),
+                problem(429, "rate-limit-exceeded", f"The key may ask {entry.per_second:g} times a second."),
                 {"retry-after": str(math.ceil(wait))},
             )
 
@@ -160,7 +163,7 @@ class Gate:
             stamp = _stamp(file)
             if stamp != self._stamp:
                 self._keys, self._stamp = self._read(file), stamp
-                self._pace.keep({*self._keys})
+                self._rates.keep({*self._keys})
         except KeyFileBroken as error:
             _log.error("the old keys stay valid: %s", error)
 

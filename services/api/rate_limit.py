@@ -6,7 +6,7 @@ _BURST_S = 1.0
 _ROUNDING_S = 1e-6
 
 
-class Pace:
+class RateLimiter:
     """The generic cell rate algorithm (ITU-T I.371), with the requests of one second, one at least, as its burst."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -14,7 +14,7 @@ class Pace:
         self._clock = clock
         self._due: dict[str, float] = {}
 
-    def wait(self, key: str, per_second: float) -> float:
+    def wait_s(self, key: str, per_second: float) -> float:
         """Return 0 and count the request when the key may ask now, else the seconds until it may."""
         now, interval = self._clock(), 1 / per_second
         after = max(self._due.get(key, now), now) + interval

@@ -15,7 +15,7 @@ from services.client.errors import ClientError, Refused, Unavailable, Undelivere
 from services.client.exchange import Reply, Steps, Wait
 from services.client.options import Buffering, Services
 from services.client.retry import Retry
-from services.client.synchronous import Rejected, log_rejected, tell
+from services.client.synchronous import Rejected, log_rejected, tell_rejected
 from services.collect.bodies import Accepted, EventBody, IdentityBody, ItemBody, Result, UserBody
 from services.recommend.bodies import (
     RankAnswer,
@@ -177,7 +177,7 @@ class AsyncClient:
                 self._due.clear()
             async with self._changed:
                 self._changed.notify_all()
-            tell(self._rejected, sent, results)
+            tell_rejected(self._rejected, sent, results)
 
     def _is_due(self) -> bool:
         """Whether what is tracked goes out without waiting for more; with nothing tracked, `flush` hurries nothing."""

@@ -38,7 +38,7 @@ def log_rejected(event: EventBody, result: Result) -> None:
     _log.error("event %r was rejected: %s", event.event_id, result.errors)
 
 
-def tell(rejected: Rejected, sent: Sequence[EventBody], results: Sequence[Result | None]) -> None:
+def tell_rejected(rejected: Rejected, sent: Sequence[EventBody], results: Sequence[Result | None]) -> None:
     """Hand the events that were rejected to the application; what it raises is logged."""
     for event, result in zip(sent, results, strict=True):
         if result is None or result.status != "rejected":
@@ -46,7 +46,7 @@ def tell(rejected: Rejected, sent: Sequence[EventBody], results: Sequence[Result
         try:
             rejected(event, result)
         except Exception:  # noqa: BLE001 - an application may raise anything; the event is settled, and all is logged
-            _log.exception("`rejected` failed for event %r, which the collector refused", event.event_id)
+            _log.exception("`rejected` failed; event %r was rejected: %s", event.event_id, result.errors)
 
 
 class Client:
@@ -196,7 +196,7 @@ class Client:
                     return
                 self._buffer.settle(sent, results)
                 self._changed.notify_all()
-            tell(self._rejected, sent, results)
+            tell_rejected(self._rejected, sent, results)
 
     def _is_due(self) -> bool:
         return self._closing or self._hurried > 0 or len(self._buffer) >= MAX_BATCH

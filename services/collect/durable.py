@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,25 +21,6 @@ _log = logging.getLogger(__name__)
 
 _CHECK_TIMEOUT_MS = 2_000
 _CHECK_KEPT_S = 1.0
-
-
-class _Outcomes:
-    """What becomes of each of some events; the event loop is woken once for all, which costs a system call."""
-
-    def __init__(self, count: int, complete: Callable[[list[Outcome]], object]) -> None:
-        self._outcomes = [Outcome.NEITHER] * count
-        self._complete = complete
-        self._lock = threading.Lock()
-        self._left = count
-
-    def settle(self, number: int, outcome: Outcome) -> None:
-        """Note what became of an event, once each, in any thread."""
-        self._outcomes[number] = outcome
-        with self._lock:
-            self._left -= 1
-            is_last = self._left == 0
-        if is_last:
-            self._complete(self._outcomes)
 
 
 class DurableSender:
@@ -76,18 +56,18 @@ class DurableSender:
 
     async def send(self, events: Sequence[Event]) -> list[Outcome]:
         """Send events in their order; returns what became of each once all are in Kafka, in the spool, or refused."""
-        if not events:
-            return []
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[list[Outcome]] = loop.create_future()
-        outcomes = _Outcomes(len(events), lambda all_of_them: loop.call_soon_threadsafe(_tell, told, all_of_them))
+        outcomes: list[asyncio.Future[Outcome]] = [loop.create_future() for _ in events]
+
+        def tell(told: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
+            loop.call_soon_threadsafe(_tell, told, outcome)
 
         def hand_over() -> None:
-            for number, event in enumerate(events):
-                self._outbox.send(event, functools.partial(outcomes.settle, number))
+            for event, told in zip(events, outcomes, strict=True):
+                self._outbox.send(event, functools.partial(tell, told))
 
         await self._run(hand_over)
-        return await told
+        return [await told for told in outcomes]
 
     async def _run(self, function: Callable[..., None], *arguments: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
@@ -131,6 +111,6 @@ class BrokerCheck:
             return False
 
 
-def _tell(told: "asyncio.Future[list[Outcome]]", outcomes: list[Outcome]) -> None:
+def _tell(told: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
     if not told.done():  # the request may have run out of time
-        told.set_result(outcomes)
+        told.set_result(outcome)

@@ -1,6 +1,6 @@
 """`flywheel backup` and `flywheel restore`."""
 
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Where = Annotated[str, typer.Argument(help="Folder or object store URL of the backup.")]
 
 _UNERASED = (
-    "the lake is back, and with it what it held of users who were erased after the backup: "
-    "run `flywheel erase --again` to its end before anything reads it"
+    "the lake is back, and with it what it held of users who were erased after the backup; they are erased again now: "
+    "should that be interrupted, run `flywheel erase --again` to its end before anything reads the lake"
 )
 
 
@@ -48,10 +48,8 @@ def restore(where: Where, as_json: AsJson = False) -> None:
     ensure_topics(settings.kafka, settings.topics)
     with closing(EventProducer(settings.kafka, settings.topics)) as producer:
         index = put_back(_holder(settings), Place(where), producer)
-    with ExitStack() as unless_done:
-        unless_done.callback(say, [_UNERASED])
-        erased = list(Eraser(settings, lake_session(settings)).erase_again())
-        unless_done.pop_all()
+    say([_UNERASED])
+    erased = list(Eraser(settings, lake_session(settings)).erase_again())
     say([f"{len(erased)} owners were erased again; `flywheel rebuild online` fills an online store that is new"])
     show("Restored", _rows(index), as_json)
 

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -12,13 +12,8 @@ import typer
 from services.commands.common import AsJson, console, moment, need_lake, open_lake, show, show_found, stop_on_signal
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
     from features.batch import Landing
     from features.skew import FeatureSkew
-    from features.store import FeatureStore
-    from features.training_set import Written
-    from services.config import Settings
 
 AsOf = Annotated[str | None, typer.Option(help="Moment that decides what is known, ISO 8601 with zone; now if unset.")]
 
@@ -79,20 +74,25 @@ def land(
 
 def build_features(as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Recompute the feature tables and the training examples with their features as of their time."""
+    from services.derived import applied_store, write_features
+
     now = moment(as_of)
     settings, spark = open_lake()
+    written = write_features(settings, spark, applied_store(settings), now)
     rows = [
-        {"table": name, "rows": table.rows, "snapshot_id": str(table.snapshot_id)}
-        for name, table in derive(settings, spark, now).items()
+        {"table": name, "rows": table.rows, "snapshot_id": str(table.snapshot_id)} for name, table in written.items()
     ]
     show("Written", rows, as_json)
 
 
 def materialise(as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Write every user's and item's newest features into the online store."""
+    from services.derived import applied_store
+    from services.derived import materialise as run
+
     now = moment(as_of)
     settings, spark = open_lake()
-    counts = fill_store(settings, spark, now)
+    counts = run(settings, spark, applied_store(settings), now)
     show("Materialised", [{"view": view, "rows": rows} for view, rows in counts.items()], as_json)
 
 
@@ -110,6 +110,7 @@ def skew(
     until = moment(as_of)
     need_lake(load_settings())
     from features.skew import Served, measure_skew
+    from services.derived import applied_store
     from services.recommend.state import STORE_DOWN
 
     settings, spark = open_lake()
@@ -168,37 +169,6 @@ def migrate(
             if not dry_run:
                 spark.sql(change.statement)
     show("Would change" if dry_run else "Changed", rows, as_json)
-
-
-def derive(settings: "Settings", spark: "SparkSession", as_of: datetime) -> "dict[str, Written]":
-    """Write the feature tables and the training examples, nothing of who is erased meanwhile; returns both by table."""
-    from features.derived_erasure import without_erased
-    from features.labels import ExampleSpec
-    from features.training_set import build_features, build_training_set
-
-    namespace, store = settings.topics.namespace, applied_store(settings)
-    with without_erased(spark, settings.kafka, settings.topics, settings.store):
-        written = build_features(spark, namespace, as_of)
-        written["examples"] = build_training_set(spark, namespace, store, ExampleSpec(), as_of)
-    return written
-
-
-def fill_store(settings: "Settings", spark: "SparkSession", as_of: datetime) -> dict[str, int]:
-    """Write the newest features into the online store, none of who is erased meanwhile; returns rows by view."""
-    from features.derived_erasure import without_erased
-
-    store = applied_store(settings)
-    with without_erased(spark, settings.kafka, settings.topics, settings.store):
-        return store.materialise(spark, as_of)
-
-
-def applied_store(settings: "Settings") -> "FeatureStore":
-    """Return the features in Feast, with every view registered."""
-    from features.store import FeatureStore
-
-    store = FeatureStore(settings.store.under(settings.home), settings.topics.namespace)
-    store.apply()
-    return store
 
 
 def _in_short(skew: "FeatureSkew") -> dict[str, str]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from services.commands.common import AsJson, lake_session, moment, need_lake, show
-from services.commands.lake import applied_store, derive, fill_store
 
 if TYPE_CHECKING:
     from services.config import Settings
@@ -44,17 +43,19 @@ def _online(settings: "Settings") -> dict[str, int]:
     from features.online import SyncOnlineReader
     from features.rebuilding import rebuild_histories
     from features.updater import HistoryUpdater
+    from services.derived import applied_store, materialise
     from streaming.ledger import LedgerReader
 
     store, namespace = settings.store.under(settings.home), settings.topics.namespace
+    features = applied_store(settings)
     with (
         closing(LedgerReader(settings.kafka, settings.topics)) as erasures,
         closing(SyncOnlineReader(store, namespace)) as reader,
     ):
         erasures.refresh()
-        updater = HistoryUpdater(reader, applied_store(settings), erasures, store.history_length)
+        updater = HistoryUpdater(reader, features, erasures, store.history_length)
         read = rebuild_histories(settings.lake.under(settings.home), settings.kafka, settings.topics, updater)
-    return {"interactions read": read} | fill_store(settings, lake_session(settings), moment(None))
+    return {"interactions read": read} | materialise(settings, lake_session(settings), features, moment(None))
 
 
 def _catalogue(settings: "Settings") -> dict[str, int]:
@@ -69,5 +70,7 @@ def _catalogue(settings: "Settings") -> dict[str, int]:
 
 
 def _features(settings: "Settings") -> dict[str, int]:
-    written = derive(settings, lake_session(settings), moment(None))
+    from services.derived import applied_store, write_features
+
+    written = write_features(settings, lake_session(settings), applied_store(settings), moment(None))
     return {name: table.rows for name, table in written.items()}

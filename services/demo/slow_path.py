@@ -9,14 +9,13 @@ from pyspark.sql import SparkSession
 
 from features.accounting import Accounting, audit
 from features.batch import Landing
-from features.labels import ExampleSpec
 from features.lake import ensure_tables
 from features.landing import Lander, land
 from features.spark import build_session
-from features.store import FeatureStore, as_datetime
-from features.training_set import build_features, build_training_set
+from features.store import as_datetime
 from services.config import Settings
 from services.demo.stages import Stages
+from services.derived import applied_store, materialise, write_features
 from streaming.embedded.java import user_cache
 
 
@@ -64,13 +63,11 @@ def land_and_account(spark: SparkSession, settings: Settings, published: dict[st
 
 def build_all_features(spark: SparkSession, settings: Settings, as_of: int, stages: Stages) -> None:
     """Build feature tables and examples as of the cut (ms), and write the newest features to the online store."""
-    namespace, moment = settings.topics.namespace, as_datetime(as_of)
+    moment = as_datetime(as_of)
     with stages.stage("features", "Build features with Spark, join them with Feast, materialise") as stage:
-        store = FeatureStore(settings.store.under(settings.home), namespace)
-        store.apply()
-        written = build_features(spark, namespace, moment)
-        written["examples"] = build_training_set(spark, namespace, store, ExampleSpec(), moment)
-        materialised = store.materialise(spark, moment)
+        store = applied_store(settings)
+        written = write_features(settings, spark, store, moment)
+        materialised = materialise(settings, spark, store, moment)
         stage.say(", ".join(f"{table}: {rows.rows:,} rows" for table, rows in written.items()))
         stage.say(", ".join(f"{view}: {rows:,} in the online store" for view, rows in materialised.items()))
 

@@ -96,12 +96,12 @@ class Eraser:
                     yield self._carry_out(reader, mark, subject)
 
     def _carry_out(self, reader: LedgerReader, mark: str, subject: Subject) -> tuple[SignedReceipt, Path]:
-        erased = erase_from_store(self.settings.store, self.settings.topics.namespace, subject)
-        spooled, held = self._erase_from_spools(subject)
-        lake = erase_from_lake(self.spark, self.settings.topics.namespace, subject, _now())
-        # What was written to the store from the lake meanwhile.
-        erased += erase_from_store(self.settings.store, self.settings.topics.namespace, subject)
         settings, namespace = self.settings, self.settings.topics.namespace
+        erased = erase_from_store(settings.store, namespace, subject)
+        spooled, held = self._erase_from_spools(subject)
+        lake = erase_from_lake(self.spark, namespace, subject, _now())
+        # What was written to the store from the lake meanwhile.
+        erased += erase_from_store(settings.store, namespace, subject)
         registry = Registry(artifacts_url(settings.model.under(settings.home)), namespace)
         models = note_training_sets_gone(registry, settings.lake.under(settings.home), namespace, _now())
         entries = [
@@ -112,14 +112,14 @@ class Eraser:
             *_other(models),
         ]
         receipt = Receipt(
-            namespace=self.settings.namespace,
+            namespace=settings.namespace,
             mark=mark,
             sessions=len(subject.sessions),
             cut=iso(subject.cut),
             completed_at=iso(_now()),
             stores=entries,
         )
-        signed = sign(receipt, self.settings.kafka)
+        signed = sign(receipt, settings.kafka)
         path = write_receipt(receipts_folder(settings.home, namespace), signed)
         pending = reader.ledger.pending
         marks = sorted(_marks(reader, mark, subject) & pending.keys())

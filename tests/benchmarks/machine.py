@@ -14,6 +14,7 @@ from typing import Any
 _HERE = str(Path(__file__).parent)
 if sys.path[0] == _HERE:
     sys.path.append(sys.path.pop(0))
+sys.path.append(str(Path(__file__).parents[1]))  # what all tests share
 
 _PACKAGES = ("numpy", "scipy", "pandas", "implicit", "torch", "torchrec", "fbgemm-gpu-cpu")
 
@@ -31,11 +32,6 @@ def describe() -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
     }
-
-
-def without_settings() -> dict[str, str]:
-    """Return this process's variables but for Flywheel's, so that a machine's own settings decide no figure."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("FLYWHEEL_")}
 
 
 def write(path: Path | None, report: dict[str, Any]) -> None:

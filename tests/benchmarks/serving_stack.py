@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from machine import without_settings
+from environ import without_settings
 from serving_world import World
 
 from features.project import USER_VIEW

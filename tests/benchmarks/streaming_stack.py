@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from machine import without_settings
+from environ import without_settings
 
 from features.valkey import start_valkey
 from services.config import Settings

@@ -128,12 +128,32 @@ def test_the_process_maps_neither_torch_nor_a_jvm(server: Server) -> None:
         assert heavy not in maps
 
 
-def test_the_collector_is_served_the_same_way(variables: dict[str, str], tmp_path: Path) -> None:
-    with serving("collector", tmp_path, variables) as server:
+_BROKEN = """
+from services.collect.intake import Clerk
+
+def identity(self, body):
+    raise ZeroDivisionError("broken for a test")
+
+Clerk.identity = identity
+"""
+
+
+def test_the_collector_is_served_the_same_way_and_its_log_has_what_went_wrong(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_BROKEN)
+    with serving("collector", tmp_path, {**variables, "PYTHONPATH": str(tmp_path)}) as server:
         answer = server.client.post("/v1/events", json={"user_id": "u1", "item_id": "i1", "kind": "view"})
         assert answer.status_code == 200
         assert server.client.get("/livez").status_code == 200
         assert [line for line in series(server.client, "flywheel_events_total") if 'status="accepted"' in line]
+
+        broken = server.client.post("/v1/identities", json={"session_id": "s1", "user_id": "u1"})
+        assert broken.status_code == 500
+        assert "ZeroDivisionError" not in broken.text
+        logged = wait_until(lambda: "ZeroDivisionError: broken for a test" in server.log.read_text() and server.log)
+        assert "Traceback (most recent call last)" in logged.read_text()
+        assert [line for line in series(server.client, "flywheel_request_seconds_count") if 'status="500"' in line]
 
 
 def test_several_workers_share_the_port_and_the_metrics(variables: dict[str, str], tmp_path: Path) -> None:

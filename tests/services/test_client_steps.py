@@ -17,7 +17,7 @@ from services.client.calls import complete, recommend, send_events
 from services.client.errors import BufferFull, Refused, Unavailable
 from services.client.exchange import Request, Steps, Wait
 from services.client.retry import Retry, asked_wait_s
-from services.client.synchronous import tell
+from services.client.synchronous import tell_rejected
 from services.collect.bodies import EventBody, Result
 from services.recommend.bodies import RecommendRequest
 from streaming.events import Kind
@@ -183,7 +183,7 @@ def test_what_the_application_raises_about_a_rejected_event_is_logged_and_the_ne
 
     results = [Result(status="rejected"), Result(status="accepted"), None, Result(status="rejected")]
     with caplog.at_level(logging.ERROR):
-        tell(rejected, [click(number) for number in range(4)], results)
+        tell_rejected(rejected, [click(number) for number in range(4)], results)
     assert told == ["e0", "e3"]
     assert caplog.text.count("LookupError: no such table") == 2
 
