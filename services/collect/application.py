@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from services import heap
 from services.api.auth import Gate, Scope
 from services.api.problems import FieldError, invalid, unavailable
 from services.api.routes import Call, Reply, Route
@@ -85,6 +86,7 @@ class Collector:
     async def start(self) -> None:
         """Connect to Kafka in the background; meanwhile events are spooled, or refused where there is no spool."""
         await self._sender.start()
+        heap.settle()
 
     async def stop(self) -> None:
         """Send or spool what is queued, and disconnect."""

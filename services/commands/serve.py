@@ -48,6 +48,7 @@ def update_history() -> None:
     from prometheus_client import CollectorRegistry
 
     from features.updater import run_updater
+    from services import heap
     from services.config import load_settings
     from services.consumer_metrics import ConsumerMetrics
     from services.metrics_server import metrics_server
@@ -60,4 +61,5 @@ def update_history() -> None:
     metrics = ConsumerMetrics(counts, lambda: time.time_ns() // 1_000_000, time.monotonic)
     registry.register(metrics)
     with metrics_server(settings.serving.host, settings.serving.metrics_port, registry, metrics.alive):
+        heap.settle()
         run_updater(settings.kafka, settings.store.under(settings.home), settings.topics, stop, counts)

@@ -1,13 +1,12 @@
 """What keeps the recommender's state up to date while it answers, started and stopped as one."""
 
 import asyncio
-import gc
 import logging
 import threading
 from collections.abc import Callable
 
 from features.online import OnlineReader
-from services.heap import give_back
+from services import heap
 from services.metrics import ImpressionMetrics, RecommendMetrics
 from services.recommend.champion import ChampionWatch
 from services.recommend.engine import Engine
@@ -90,7 +89,7 @@ class Upkeep:
                 self._tails.keep_snapshot()
             except OSError as error:
                 _log.warning("no snapshot of the catalogue was kept: %s", error)
-            give_back()
+            heap.give_back()
             if self._stop.wait(self._snapshot_s):
                 return
 
@@ -103,9 +102,7 @@ class Upkeep:
         self._explanations.stop(_STOP_TIMEOUT_S)
 
     async def _settle_heap(self) -> None:
-        """Once the state is complete, take it out of the garbage collector's rounds, which would walk all of it."""
+        """Settle the heap once the state is complete."""
         while not all(self.checks().values()):
             await asyncio.sleep(_LOOK_S)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 1_000)
+        heap.settle()
