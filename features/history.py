@@ -10,7 +10,7 @@ from streaming.events import Interaction, Kind
 from streaming.ids import EventId, ItemId
 
 
-class HistoryEvent(msgspec.Struct, frozen=True, array_like=True, order=True):
+class HistoryEvent(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """One interaction; `happened_at` in ms UTC. Field order is the order of events: time, then event id."""
 
     happened_at: int

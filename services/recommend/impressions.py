@@ -1,9 +1,9 @@
 """Impressions on their way to Kafka: a bounded queue and one thread, so that no answer waits for the log."""
 
-import queue
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +18,7 @@ from streaming.spool import Fill
 LINGER_MS = 100
 """Nobody waits for an impression, and one request for each would cost more than computing its slate."""
 
-_POLL_S = 0.2
+_ROUND_S = 0.05
 
 
 class ImpressionSink(Protocol):
@@ -57,7 +57,8 @@ class ImpressionLog:
     def __init__(self, outbox: Outbox, capacity: int, metrics: ImpressionMetrics) -> None:
         self._outbox = outbox
         self._metrics = metrics
-        self._queue: queue.Queue[Impression] = queue.Queue(capacity)
+        self._waiting: deque[Impression] = deque()
+        self._capacity = capacity
         self._room = threading.Semaphore(capacity)  # for those that were taken from the queue and have not ended
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
@@ -65,7 +66,7 @@ class ImpressionLog:
     @property
     def waiting(self) -> int:
         """How many impressions are queued."""
-        return self._queue.qsize()
+        return len(self._waiting)
 
     @property
     def direct(self) -> bool:
@@ -91,21 +92,21 @@ class ImpressionLog:
 
     def offer(self, impression: Impression) -> None:
         """Queue an impression, or count it as lost when the queue is full."""
-        try:
-            self._queue.put_nowait(impression)
-        except queue.Full:
+        if len(self._waiting) < self._capacity:
+            self._waiting.append(impression)
+        else:
             self._metrics.lost()
 
     def _run(self) -> None:
-        while not (self._stop.is_set() and self._queue.empty()):
-            if not (self._outbox.direct or self._outbox.spools) and not self._stop.wait(_POLL_S):
-                continue
-            try:
-                impression = self._queue.get(timeout=_POLL_S)
-            except queue.Empty:
-                continue
+        # Rounds: being woken for each impression would cost the requests more than sending it.
+        while not self._stop.wait(_ROUND_S):
+            self._send_waiting()
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        while self._waiting and (self._outbox.direct or self._outbox.spools or self._stop.is_set()):
             self._room.acquire()
-            self._outbox.send(impression, self._ended)
+            self._outbox.send(self._waiting.popleft(), self._ended)
 
     def _ended(self, outcome: Outcome) -> None:
         self._room.release()

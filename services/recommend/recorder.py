@@ -17,7 +17,7 @@ from streaming.ids import RequestId
 
 _log = logging.getLogger(__name__)
 
-_ROUND_S = 0.2
+_ROUND_S = 0.05
 _AT_ONCE = 200
 _WAITING = 5_000  # slates that wait to be written while the store is slow
 
