@@ -30,7 +30,7 @@ from streaming.embedded.java import user_cache
 from streaming.embedded.ports import choose_port
 from streaming.embedded.process import ChildDied, ChildNotReady, ChildProcess, Command
 from streaming.errors import BrokerUnavailable
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 _SERVICE_TIMEOUT_S = 180
 _WATCH_S = 0.5

@@ -42,7 +42,7 @@ def restore(where: Where, as_json: AsJson = False) -> None:
     from services.config import load_settings
     from services.erasure.erase import Eraser
     from streaming.producer import EventProducer
-    from streaming.topics import ensure_topics
+    from streaming.topic_creation import ensure_topics
 
     settings = load_settings()
     ensure_topics(settings.kafka, settings.topics)

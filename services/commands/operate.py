@@ -77,7 +77,7 @@ def doctor(as_json: AsJson = False) -> None:
 def topics(as_json: AsJson = False) -> None:
     """Create the topics that do not exist yet."""
     from services.config import load_settings
-    from streaming.topics import ensure_topics
+    from streaming.topic_creation import ensure_topics
 
     settings = load_settings()
     created = ensure_topics(settings.kafka, settings.topics)

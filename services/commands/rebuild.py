@@ -61,7 +61,7 @@ def _online(settings: "Settings") -> dict[str, int]:
 def _catalogue(settings: "Settings") -> dict[str, int]:
     from features.rebuilding import rebuild_catalogue
     from streaming.producer import EventProducer
-    from streaming.topics import ensure_topics
+    from streaming.topic_creation import ensure_topics
 
     lake = settings.lake.under(settings.home)
     ensure_topics(settings.kafka, settings.topics)

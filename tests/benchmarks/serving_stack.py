@@ -28,7 +28,7 @@ from streaming.embedded.process import ChildProcess, Command
 from streaming.ids import UserId
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 SURFACES = Path(__file__).with_name("serving.yaml")
 

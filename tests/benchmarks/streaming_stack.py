@@ -17,7 +17,7 @@ from streaming.embedded.broker import start_broker
 from streaming.embedded.java import user_cache
 from streaming.embedded.ports import choose_port
 from streaming.embedded.process import ChildProcess, Command
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 _READY_TIMEOUT_S = 180
 

@@ -20,7 +20,8 @@ from features.config import StoreSettings, store_url
 from streaming.config import KafkaSettings
 from streaming.embedded.ports import choose_port
 from streaming.namespace import parse_namespace
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 NAMESPACE = parse_namespace("seamtest")
 

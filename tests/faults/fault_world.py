@@ -31,7 +31,7 @@ from streaming.config import KafkaSettings
 from streaming.embedded.broker import Broker, start_broker
 from streaming.embedded.java import user_cache
 from streaming.embedded.process import ChildProcess, Command
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 
 def wait_for(what: str, condition: Callable[[], bool], seconds: float, meanwhile: Callable[[], None]) -> float:

@@ -14,7 +14,8 @@ from features.spark import build_session
 from streaming.config import KafkaSettings
 from streaming.ledger import LedgerReader
 from streaming.namespace import Namespace, parse_namespace
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 ZONE = "Pacific/Auckland"
 """Tests with Spark run in a zone half a day from UTC, so that every time they expect also tests the zone."""

@@ -13,7 +13,8 @@ from streaming.config import KafkaSettings, client_options
 from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, Kind
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, ensure_topics, key_of
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics, key_of
 
 NOW = 1_790_000_000_000
 

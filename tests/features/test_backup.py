@@ -22,7 +22,8 @@ from streaming.events import ErasureCompleted, ErasureEntered
 from streaming.marks import Marker
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 from tests.features.rows import append, at, interaction
 
 

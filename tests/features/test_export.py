@@ -18,7 +18,8 @@ from streaming.config import KafkaSettings
 from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, Kind, UserErased, UserUpserted
 from streaming.namespace import Namespace, parse_namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 NOW = time.time_ns() // 1_000_000
 DAY_MS = 86_400_000

@@ -26,7 +26,8 @@ from streaming.errors import BrokerRefused
 from streaming.events import Interaction, Kind
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 CLICK = Interaction(
     event_id="e", happened_at=1, received_at=1, producer="test", item_id="i", user_id="u", kind=Kind.CLICK

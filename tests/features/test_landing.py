@@ -40,7 +40,8 @@ from streaming.letters import letters as letters_of
 from streaming.letters import sides
 from streaming.namespace import Namespace, parse_namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, dead_letters, ensure_topics, parked
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics, dead_letters, parked
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000

@@ -22,7 +22,8 @@ from streaming.config import KafkaSettings
 from streaming.events import Interaction, Kind
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 from tests.features.rows import append, at, frame, interaction
 
 HOP, HOUR, DAY = timedelta(minutes=5), timedelta(hours=1), timedelta(days=1)

@@ -24,7 +24,8 @@ from streaming.ids import UserId
 from streaming.ledger import LedgerReader
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 NOW = 1_790_000_000_000
 USER = UserId("Zoë 7")

@@ -31,7 +31,7 @@ from services.doctor.stores import check_lake
 from streaming.embedded.java import user_cache
 from streaming.events import Interaction, Kind
 from streaming.producer import EventProducer
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 NOW = 1_790_000_000_000
 USERS = 4

@@ -53,7 +53,7 @@ from streaming.ids import UserId
 from streaming.ledger import LedgerReader
 from streaming.namespace import Namespace, parse_namespace
 from streaming.producer import EventProducer
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -22,7 +22,7 @@ from services.config import Settings
 from streaming.config import KafkaSettings
 from streaming.events import Interaction, ItemUpserted, Kind
 from streaming.namespace import Namespace
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 Serve = Callable[[Application], AbstractContextManager[httpx.Client]]
 

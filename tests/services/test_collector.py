@@ -29,7 +29,8 @@ from streaming.events import (
 )
 from streaming.marks import Marker
 from streaming.namespace import parse_namespace
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 NAMESPACE = "collectortest"
 TOPICS = Topics(parse_namespace(NAMESPACE))

@@ -18,7 +18,8 @@ from services.endpoints import Endpoints, write_endpoints
 from services.settings_serving import ServingSettings
 from streaming.config import KafkaSettings
 from streaming.namespace import Namespace
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from streaming.events import Interaction, Kind
 from streaming.namespace import Namespace
 from streaming.records import records_of
 from streaming.spool import Spool
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 
 @pytest.fixture

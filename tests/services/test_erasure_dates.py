@@ -20,7 +20,8 @@ from streaming.ids import UserId
 from streaming.marks import Marker
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 HOUR_MS = 3_600_000
 USER = UserId("somebody to forget")

@@ -16,7 +16,8 @@ from streaming.namespace import Namespace
 from streaming.outbox import Delivery, Outbox
 from streaming.records import records_of
 from streaming.spool import SpoolPlace
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 NOWHERE_TOPICS = Topics(Namespace("nowhere"))

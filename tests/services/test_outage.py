@@ -26,7 +26,7 @@ from streaming.config import KafkaSettings
 from streaming.embedded.broker import Broker, start_broker
 from streaming.embedded.ports import choose_port
 from streaming.namespace import Namespace
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 Serve = Callable[[Any], AbstractContextManager[httpx.Client]]
 

@@ -52,7 +52,7 @@ from streaming.events import Impression, ItemUpserted, Kind, ModelPromoted
 from streaming.ids import UserId
 from streaming.namespace import parse_namespace
 from streaming.producer import EventProducer
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 NAMESPACE = "servingtest"
 Serve = Callable[[Any], AbstractContextManager[httpx.Client]]

@@ -19,7 +19,7 @@ from streaming.config import KafkaSettings
 from streaming.events import Interaction, ItemRemoved, ItemUpserted, Kind
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 Serve = Callable[[Any], AbstractContextManager[httpx.Client]]
 

@@ -26,7 +26,7 @@ from streaming.events import Impression, Interaction, ItemUpserted, Kind
 from streaming.ids import RequestId
 from streaming.namespace import parse_namespace
 from streaming.producer import EventProducer
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 NAMESPACE, SEED, ROUNDS = "replaytest", 20261126, 24
 

@@ -19,7 +19,7 @@ from services.settings_serving import ServingSettings
 from streaming.config import KafkaSettings
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import ensure_topics
+from streaming.topic_creation import ensure_topics
 
 Serve = Callable[[Any], AbstractContextManager[httpx.Client]]
 

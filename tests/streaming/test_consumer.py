@@ -13,7 +13,8 @@ from streaming.consumer import ConsumerCounts, ConsumerSpec, Received, consume, 
 from streaming.errors import BrokerUnavailable
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from streaming.events import Interaction, Kind
 from streaming.lag import lag
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 
 def publish(broker: KafkaSettings, topics: Topics, count: int) -> None:

@@ -18,7 +18,8 @@ from streaming.ledger import LedgerMissing, LedgerReader, LedgerUnreadable
 from streaming.marks import ErasureKeyMissing, Marker
 from streaming.namespace import Namespace, parse_namespace
 from streaming.producer import EventProducer
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 USER, SESSION = "Zoë 7", "s-1"
 SECRET = "a secret that is long enough for this"

@@ -18,7 +18,8 @@ from streaming.namespace import Namespace
 from streaming.outbox import Delivery, Outbox, Outcome
 from streaming.records import Record, records_of
 from streaming.spool import Spool, SpoolPlace
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 BIG = 1_000_000_000

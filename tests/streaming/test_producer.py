@@ -12,7 +12,8 @@ from streaming.events import Interaction, ItemRemoved, Kind
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
 from streaming.records import Record, records_of
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 
 def interaction(number: int) -> Interaction:

@@ -20,7 +20,8 @@ from streaming.namespace import parse_namespace
 from streaming.producer import EventProducer
 from streaming.records import Record
 from streaming.redelivery import COPY_OF, Fate, Redelivery
-from streaming.topics import Topics, ensure_topics
+from streaming.topic_creation import ensure_topics
+from streaming.topics import Topics
 
 
 @pytest.fixture(scope="module")

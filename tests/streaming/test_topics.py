@@ -3,7 +3,8 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from streaming.config import BrokerAddressMissing, KafkaSettings, client_options
 from streaming.namespace import Namespace, parse_namespace
-from streaming.topics import TopicMismatch, Topics, dead_letters, ensure_topics, parked
+from streaming.topic_creation import TopicMismatch, ensure_topics
+from streaming.topics import Topics, dead_letters, parked
 
 
 def test_every_topic_exists_after_the_first_run_and_nothing_happens_in_the_second(
