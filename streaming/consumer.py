@@ -4,11 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.base import MemberState
 from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
 from streaming.codec import FromTheFuture, Undecodable, decode
@@ -37,12 +39,13 @@ class Received:
 
 @dataclass(frozen=True)
 class ConsumerSpec:
-    """What is consumed and how much at once."""
+    """What is consumed, how much at once, and after how long outside its group a member joins it anew."""
 
     topics: Sequence[str]
     group: str
     max_records: int = 5_000
     poll_ms: int = 100
+    outside_s: float = 30.0
 
 
 @dataclass
@@ -76,26 +79,69 @@ def consume(
     """Run a member of a consumer group until `stop` is set: offsets are committed only after `handle` returned.
 
     What `handle` raises ends the consumer with nothing committed, so the records come again. Members that stay keep
-    their partitions while others come and go. Raises BrokerUnavailable when no broker answers.
+    their partitions while others come and go. Raises BrokerUnavailable when no broker answers at first.
     """
     counts = counts if counts is not None else ConsumerCounts()
-    consumer = connect(kafka, spec)
-    try:
+    consumer: KafkaConsumer | None = _joined(kafka, spec)
+    while consumer is not None:
+        try:
+            _follow(consumer, spec, handle, stop, counts)
+        finally:
+            consumer.close()
+        consumer = _joined_anew(kafka, spec, stop, counts)
+
+
+def _joined(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
+    """Return a consumer that joins its group when it is polled."""
+    with ExitStack() as failing:
+        consumer = connect(kafka, spec)
+        failing.callback(consumer.close)
         # kafka-python joins before it has asked about its topics, assigns nothing, and joins again at the next answer;
         # an answer that was under way to an older question leaves it idle until `metadata_max_age_ms`.
         for topic in spec.topics:
             consumer.partitions_for_topic(topic)
         consumer.subscribe(topics=list(spec.topics), listener=_LogRebalance())
-        committed: dict[tuple[str, int], int] = {}
-        while not stop.is_set():
-            received = decoded(_poll(consumer, spec, stop), counts)
-            if received:
-                handle(received)
-            if counts.positions != committed and _commit(consumer):
-                committed = dict(counts.positions)
-            _note(consumer, received, counts)
-    finally:
-        consumer.close()
+        failing.pop_all()
+    return consumer
+
+
+def _joined_anew(
+    kafka: KafkaSettings, spec: ConsumerSpec, stop: threading.Event, counts: ConsumerCounts
+) -> KafkaConsumer | None:
+    """Return another consumer as soon as a broker answers, None when `stop` is set before."""
+    while not stop.is_set():
+        _log.warning("joining group %s anew: the last membership has been none for a while", spec.group)
+        try:
+            return _joined(kafka, spec)
+        except BrokerUnavailable as error:
+            _log.warning("trying again: %s", error)
+        counts.polled_at = time.monotonic()
+        stop.wait(_RETRY_S)
+    return None
+
+
+def _follow(
+    consumer: KafkaConsumer, spec: ConsumerSpec, handle: Handler, stop: threading.Event, counts: ConsumerCounts
+) -> None:
+    """Poll, handle and commit until `stop` is set, or until the consumer has been outside its group for too long.
+
+    kafka-python, on its way into the group because a topic has grown, forgets to arrive when a poll ends before the
+    group's answer: it goes on with the partitions that it had, and is expelled without noticing.
+    """
+    committed: dict[tuple[str, int], int] = {}
+    inside_at = time.monotonic()
+    while not stop.is_set():
+        polled = _poll(consumer, spec, stop)
+        if consumer.group_metadata().state is MemberState.STABLE:
+            inside_at = time.monotonic()
+        elif time.monotonic() - inside_at > spec.outside_s:
+            return
+        received = decoded(polled, counts)
+        if received:
+            handle(received)
+        if counts.positions != committed and _commit(consumer):
+            committed = dict(counts.positions)
+        _note(consumer, received, counts)
 
 
 def tail(
