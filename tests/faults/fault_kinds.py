@@ -30,9 +30,9 @@ class Scene:
         until = time.monotonic() + self.rng.uniform(shortest_s, longest_s)
         wait_for("time passes", lambda: time.monotonic() >= until, longest_s + 30, self.world.tend)
 
-    def stay(self) -> None:
+    def stay(self, times: int = 1) -> None:
         """Let the harm last."""
-        self.wait(self.longest_s / 10, self.longest_s)
+        self.wait(self.longest_s / 10, self.longest_s * times)
 
 
 def _killed(name: str) -> Fault:
@@ -55,9 +55,9 @@ def _stopped(name: str) -> Fault:
 
 
 def broker_unreachable(scene: Scene) -> None:
-    """No client reaches the broker."""
+    """No client reaches the broker, eight times as long as other faults last: in the long suite up to two minutes."""
     scene.world.broker_proxy.refuse(True)
-    scene.stay()
+    scene.stay(8)
     scene.world.broker_proxy.refuse(False)
 
 
@@ -100,12 +100,14 @@ def rebalance_storm(scene: Scene) -> None:
 
 
 def two_landers(scene: Scene) -> None:
-    """A second lander is started; it must say that one is enough, and end."""
+    """A second lander is started; one of the two must give way: the second, or the first where its lease ran out."""
+    restarts = scene.world.restarts["lander"]
     second = scene.world.command("lander", "--available-now")
     try:
         wait_for("the second lander ends", lambda: not second.running, 120, scene.world.tend)
         words = "\n".join(second.tail(20))
-        assert "one is enough" in words, f"the second lander said: {words}"
+        gave_way = "one is enough" in words or scene.world.restarts["lander"] > restarts
+        assert gave_way, f"both landers were at work; the second said: {words}"
     finally:
         second.stop()
 
