@@ -23,7 +23,7 @@ MODULES = {
         "services.erasure.erase",
         "services.promotion",
         "services.quality.compare",
-        "streaming.topics",
+        "streaming.topic_creation",
     ),
 }
 _CALLED = {"tensorboardx": "tensorBoardX", "pyiceberg-core": "pyiceberg_core"}
