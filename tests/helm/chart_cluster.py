@@ -91,16 +91,18 @@ class Cluster:
             for kind in kinds
         }
         found["configmaps"].discard("kube-root-ca.crt")
-        found["serviceaccounts"].discard("default")
+        found["serviceaccounts"] -= {"default", _HOOKS}
         return {kind: names for kind, names in found.items() if names}
 
     def make_namespace(self, name: str) -> None:
-        """Make a namespace whose pods must keep to the `restricted` Pod Security level."""
+        """Make a namespace whose pods must keep to the `restricted` Pod Security level, with the account of hooks."""
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         self.api.post("/api/v1/namespaces", json=manifest).raise_for_status()
         accounts = f"/api/v1/namespaces/{name}/serviceaccounts/default"
         wait_until(lambda: self.api.get(accounts).status_code == 200)
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": _HOOKS}}
+        self.api.post(f"/api/v1/namespaces/{name}/serviceaccounts", json=account).raise_for_status()
 
     def run_by_hand(self, namespace: str, cron_job: str, job: str) -> None:
         """Make a Job of a CronJob, as `kubectl create job --from` does."""
@@ -135,6 +137,7 @@ class Cluster:
 
 
 _NOW = "2026-01-01T00:00:00Z"
+_HOOKS = "shop-setup"  # as ci/production-values.yaml names it
 
 
 class Finisher:

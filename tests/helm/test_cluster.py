@@ -74,11 +74,14 @@ def test_a_case_is_installed_its_pods_are_admitted_and_nothing_is_left_of_it(
     for kind, plural in kinds.items():
         assert there.get(plural, set()) == {one["metadata"]["name"] for one in case(name) if one["kind"] == kind}
 
+    with Finisher(cluster, place, ["test"]) as finisher:
+        cluster.helm("test", "rel", "--namespace", place)
+    assert len(finisher.seen) == (1 if name == "production" else 0)
+
     cluster.helm("uninstall", "rel", "--namespace", place)
     spools = workloads(name)["collector"] if "persistentvolumeclaims" in there else 0
     kept = {"persistentvolumeclaims": {f"spool-rel-flywheel-collector-{n}" for n in range(spools)}} if spools else {}
-    tests = {"configmaps": {"rel-flywheel-test"}} if name == "production" else {}
-    wait_until(lambda: cluster.everything(place) in (kept, kept | tests), 120, lambda: str(cluster.everything(place)))
+    wait_until(lambda: cluster.everything(place) == kept, 120, lambda: str(cluster.everything(place)))
 
 
 def test_two_releases_live_in_one_namespace(cluster: Cluster, place: str) -> None:
@@ -161,6 +164,10 @@ def test_collectors_that_are_taken_away_have_their_volumes_drained(cluster: Clus
         cluster.upgrade(place, "rel", values_of("default"), "--set", "collector.replicas=2")
     drained = sorted(name.rpartition("-")[0] for name in finisher.seen if "-drain-" in name)
     assert drained == ["rel-flywheel-drain-2", "rel-flywheel-drain-3"]
+    with Finisher(cluster, place, ["setup", "drain"]) as finisher:
+        cluster.upgrade(place, "rel", values_of("default"), "--set", "collector.spool.enabled=false")
+    drained = sorted(name.rpartition("-")[0] for name in finisher.seen if "-drain-" in name)
+    assert drained == [f"rel-flywheel-drain-{number}" for number in range(4)]
     assert len(cluster.get("v1", "persistentvolumeclaims", place)) == 4
 
 

@@ -8,6 +8,7 @@ GUARDED = [
     (["settings.lake.catalog=sqlite"], "settings.lake.catalog is sqlite"),
     (["settings.lake.uri="], "settings.lake.uri is empty"),
     (["settings.lake.uri=jdbc:sqlite:/data/catalog.db"], "settings.lake.uri names SQLite"),
+    (["settings.lake.uri=/data/catalog.db"], "settings.lake.uri is /data/catalog.db, which is no address"),
     (["settings.lake.warehouse=/data/warehouse"], "settings.lake.warehouse is the local path /data/warehouse"),
     (["settings.lake.warehouse=file:///data"], "settings.lake.warehouse is the local path file:///data"),
     (["settings.model.artifacts=null"], "settings.model.artifacts is empty"),
@@ -55,6 +56,15 @@ GUARDED = [
     ),
     (["train.pods=2", "settings.model.checkpoint_steps=100"], "train.checkpoints.claim is empty"),
     (["jobs.backup.enabled=true"], "jobs.backup.target is empty"),
+    (["jobs.backup.enabled=true", "jobs.backup.target=file:///backups"], "jobs.backup.target is the local path"),
+    (
+        ["gateway.enabled=true", "gateway.parentRefs[0].name=edge"],
+        "gateway.recommender and gateway.collector are both empty",
+    ),
+    (
+        ["tests.enabled=true", "tests.key.secret=key", "collector.enabled=false"],
+        "tests.enabled is true, and the test asks both services",
+    ),
     (["spark.mode=operator"], "spark.image.repository is empty"),
     (
         ["ingress.enabled=true", "ingress.recommender=a.example", "gateway.enabled=true"],

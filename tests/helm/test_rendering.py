@@ -219,7 +219,8 @@ def test_the_setup_job_needs_nothing_that_is_made_after_it() -> None:
         later = {one["metadata"]["name"] for one in found if one not in hooks}
         text = json.dumps(setup["spec"]["template"]["spec"])
         spec = setup["spec"]["template"]["spec"]
-        assert spec["serviceAccountName"] == "default"
+        assert spec["serviceAccountName"] == ("shop-setup" if name == "production" else "default")
+        assert spec["serviceAccountName"] not in later
         assert "configMap" not in text
         named = {one["name"] for one in spec["containers"][0]["env"]}
         config = next(one for one in found if one["metadata"]["name"].endswith("-settings"))

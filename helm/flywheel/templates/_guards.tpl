@@ -25,6 +25,9 @@
 {{- if hasPrefix "jdbc:sqlite" $settings.lake.uri -}}
 {{- fail "settings.lake.uri names SQLite, which serves one process on one disk: name a PostgreSQL database" -}}
 {{- end -}}
+{{- if not (contains "://" $settings.lake.uri) -}}
+{{- fail (printf "settings.lake.uri is %s, which is no address: name the catalogue's, such as jdbc:postgresql://host/database" $settings.lake.uri) -}}
+{{- end -}}
 {{- range $path, $value := dict "lake.warehouse" $settings.lake.warehouse "store.registry" $settings.store.registry "model.artifacts" $settings.model.artifacts -}}
 {{- if or (not (contains "://" ($value | default ""))) (hasPrefix "file:" ($value | default "")) -}}
 {{- fail (printf "settings.%s is %s, and the release has several pods: set it to an address in an object store, such as s3://bucket/%s" $path (ternary "empty" (printf "the local path %s" $value) (empty $value)) (base $path)) -}}
@@ -124,6 +127,9 @@
 {{- if and .Values.jobs.backup.enabled (not .Values.jobs.backup.target) -}}
 {{- fail "jobs.backup.target is empty: set it to where backups go, such as s3://bucket/backups" -}}
 {{- end -}}
+{{- if and .Values.jobs.backup.enabled (hasPrefix "file:" .Values.jobs.backup.target) -}}
+{{- fail (printf "jobs.backup.target is the local path %s, which ends with its pod: set it to an address in an object store, such as s3://bucket/backups" .Values.jobs.backup.target) -}}
+{{- end -}}
 {{- if and (eq .Values.spark.mode "operator") (not .Values.spark.image.repository) -}}
 {{- fail "spark.image.repository is empty, and spark.mode is operator: name an image with Spark's own entry point and Flywheel" -}}
 {{- end -}}
@@ -136,7 +142,13 @@
 {{- if and .Values.ingress.enabled (not .Values.ingress.recommender) (not .Values.ingress.collector) -}}
 {{- fail "ingress.recommender and ingress.collector are both empty: give a host to one of them" -}}
 {{- end -}}
+{{- if and .Values.tests.enabled (not (and .Values.recommender.enabled .Values.collector.enabled)) -}}
+{{- fail "tests.enabled is true, and the test asks both services, of which one is off: enable both, or set tests.enabled=false" -}}
+{{- end -}}
 {{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) -}}
 {{- fail "gateway.parentRefs is empty: name the Gateway that takes the routes" -}}
+{{- end -}}
+{{- if and .Values.gateway.enabled (not .Values.gateway.recommender) (not .Values.gateway.collector) -}}
+{{- fail "gateway.recommender and gateway.collector are both empty: give a host to one of them" -}}
 {{- end -}}
 {{- end -}}

@@ -1,11 +1,11 @@
-{{/* What pods may reach: names, and the ports of the outside parts. */}}
+{{/* What pods may reach: names, the services, and the ports of the outside parts. */}}
 {{- define "flywheel.egress" -}}
 - ports:
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
-{{- with .Values.networkPolicy.egressPorts }}
+{{- with concat .Values.networkPolicy.egressPorts (list .Values.recommender.port .Values.collector.port) }}
 - ports:
-    {{- range . }}
+    {{- range . | uniq }}
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
 {{- end }}
