@@ -131,8 +131,9 @@ def restore(holder: Holder, place: Place, producer: EventProducer) -> Index:
     """Put a backup back where it was made: files, then the ledger's entries that the log lacks, then the tables.
 
     Interrupted, it goes on when it is called again. Nothing is overwritten: a table that exists and is not as the
-    backup has it is refused. The erasures that the ledger knows of must be carried out on what came back before
-    anything reads it. Raises BackupUnusable and NotDurable.
+    backup has it is refused. The checkpoint of landing goes, since it is of later: what the tables lack lands again.
+    The erasures that the ledger knows of must be carried out on what came back before anything reads it. Raises
+    BackupUnusable and NotDurable.
     """
     index = place.index()
     _check(holder, index)
@@ -153,10 +154,18 @@ def restore(holder: Holder, place: Place, producer: EventProducer) -> Index:
     held = _ledger(holder)
     topic = holder.topics.erasures
     producer.deliver((Record(topic, one.key, one.value), 0) for one in index.ledger if one.key not in held)
+    _forget_checkpoint(holder)
     for name, location in index.tables.items():
         if name not in found:
             catalog.register_table((namespace, name), location)
     return index
+
+
+def _forget_checkpoint(holder: Holder) -> None:
+    folder = f"{require(holder.lake.checkpoints, 'lake.checkpoints')}/{holder.topics.namespace}"
+    files, path = fsspec.core.url_to_fs(folder)
+    if files.exists(path):
+        files.rm(path, recursive=True)
 
 
 def _is_back(table: Table, index: Index) -> bool:

@@ -64,7 +64,7 @@ def _version(admin: KafkaAdminClient) -> str:
 
 
 def _topics(admin: KafkaAdminClient, kafka: KafkaSettings, topics: Topics) -> str:
-    wanted = {*topics.landed, topics.models}
+    wanted = {*topics.landed, topics.models, topics.erasures}
     missing = sorted(wanted - set(admin.list_topics()))
     if missing:
         raise Failed(f"missing: {', '.join(missing)}", "run `flywheel topics`")
@@ -87,8 +87,8 @@ def _permissions(admin: KafkaAdminClient, topics: Topics) -> str:
 
 
 def _durability(admin: KafkaAdminClient, topics: Topics) -> str:
-    """Acknowledged means durable only with three copies of which two acknowledge."""
-    for topic in admin.describe_topics(sorted(topics.landed)):
+    """Acknowledged means durable only with three copies of which two acknowledge; so it is with erasures and models."""
+    for topic in admin.describe_topics(sorted(_durable(topics))):
         copies = min((len(partition["replica_nodes"]) for partition in topic["partitions"]), default=0)
         if copies < 3:
             raise Failed(
@@ -97,11 +97,15 @@ def _durability(admin: KafkaAdminClient, topics: Topics) -> str:
             )
     for name, config in _configs(admin, topics).items():
         _check_config(name, config, compacted=name in topics.compacted)
-    return f"3 copies, 2 acknowledge, in {len(topics.landed)} topics"
+    return f"3 copies, 2 acknowledge, in {len(_durable(topics))} topics"
+
+
+def _durable(topics: Topics) -> set[str]:
+    return {*topics.landed, *topics.compacted}
 
 
 def _configs(admin: KafkaAdminClient, topics: Topics) -> dict[str, dict[str, Any]]:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics.landed]
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(_durable(topics))]
     found: dict[str, dict[str, Any]] = admin.describe_configs(resources)["topic"]
     return found
 

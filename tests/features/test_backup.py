@@ -7,13 +7,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from clicks import click
 from pydantic import SecretStr
 from pyspark.sql import SparkSession
 from topic_records import records
 
+from features.accounting import audit
 from features.backup import BackupUnusable, Holder, Place, back_up, restore
 from features.config import LakeSettings, StoreSettings
 from features.lake import INTERACTIONS, table_name
+from features.landing import Lander, land
 from features.snapshots import open_catalog, pin_snapshot, read_table
 from services.config import Settings
 from services.erasure.erase import Eraser
@@ -142,6 +145,34 @@ def test_a_backup_comes_back_into_a_catalogue_that_was_lost_as_well(
         restore(replace(holder, lake=elsewhere), place, producer)
     assert {name for _, name in open_catalog(elsewhere).list_tables(tables)} == set(index.tables)
     assert read_table(elsewhere, tables, "interactions").arrow["event_id"].to_pylist() == ["e1"]
+
+
+def test_what_landed_after_the_backup_lands_again_when_it_is_restored(
+    spark: SparkSession,
+    broker: KafkaSettings,
+    lake: LakeSettings,
+    store: StoreSettings,
+    namespace: Namespace,
+    tmp_path: Path,
+) -> None:
+    topics = Topics(namespace)
+    ensure_topics(broker, topics)
+    holder, place = Holder(lake, str(tmp_path / "registry.db"), broker, topics), Place(str(tmp_path / "backup"))
+    lander = Lander(spark, broker, lake, store, topics, clock=lambda: 1_790_000_000_000)
+    with closing(EventProducer(broker, topics)) as producer:
+        producer.publish(click(number) for number in range(5))
+        land(lander, available_now=True)
+        back_up(holder, place)
+        producer.publish(click(number) for number in range(5, 9))
+        land(lander, available_now=True)
+        catalog = open_catalog(lake)
+        for _, name in catalog.list_tables(namespace):
+            catalog.drop_table((namespace, name))
+        restore(holder, place, producer)
+        land(lander, available_now=True)
+    found = read_table(lake, namespace, "interactions", columns=("event_id",)).arrow["event_id"].to_pylist()
+    assert sorted(found) == [f"e{number}" for number in range(9)]
+    audit(spark, broker, topics).check()
 
 
 def test_a_backup_that_was_cut_off_is_none(tmp_path: Path) -> None:
