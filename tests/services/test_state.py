@@ -68,6 +68,36 @@ def test_while_the_store_is_away_the_last_known_state_counts_for_a_while(
         running.stop()
 
 
+def test_of_an_erased_user_neither_what_is_stored_of_before_nor_what_is_remembered_counts(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    running = start_valkey(tmp_path / "valkey", StoreSettings(), os.environ)
+    try:
+        store = running.settings.model_copy(update={"registry": str(tmp_path / "registry")})
+        features = FeatureStore(store, namespace)
+        features.apply()
+        features.write_histories({KNOWN: (history("a", "b"), NOW * 1000)})
+        cuts: dict[UserId, int] = {}
+        reader = OnlineReader(store, namespace)
+        states = UserStates(reader, 5.0, 100, LastStates(2, Clock()), cuts.get)
+
+        async def ask() -> None:
+            assert list((await states.read(KNOWN, NOW)).history.items) == ["a", "b"]
+            cuts[KNOWN] = NOW
+            of_before = await states.read(KNOWN, NOW)
+            assert (of_before.history, of_before.seen) == (History(), frozenset())
+            features.write_histories({KNOWN: (history("c"), (NOW + 1) * 1000)})
+            assert list((await states.read(KNOWN, NOW)).history.items) == ["c"]
+            running.stop()
+            gone = await states.read(KNOWN, NOW)
+            assert (gone.history, gone.fallbacks) == (History(), (STORE_DOWN,))
+            await reader.close()
+
+        asyncio.run(ask())
+    finally:
+        running.stop()
+
+
 def test_the_states_read_last_are_kept_and_no_more_than_so_many() -> None:
     last = LastStates(2, Clock())
     states = {user: State(history(user), frozenset({ItemId(user)}), {}) for user in ("u1", "u2", "u3")}
