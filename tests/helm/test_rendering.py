@@ -44,13 +44,13 @@ COUNTS = {
         "StatefulSet": 1,
         "TriggerAuthentication": 1,
     },
-    "small": {"ConfigMap": 2, "CronJob": 7, "Deployment": 3, "HTTPRoute": 2, "Job": 1, "Service": 2},
+    "small": {"ConfigMap": 2, "CronJob": 8, "Deployment": 3, "HTTPRoute": 2, "Job": 1, "Service": 2},
 }
 COUNTS["bento"] = COUNTS["default"]
 COUNTS["spark-operator"] = COUNTS["default"] | {
     "CronJob": 2,
     "Deployment": 2,
-    "NetworkPolicy": 11,
+    "NetworkPolicy": 12,
     "Role": 1,
     "RoleBinding": 1,
     "ScheduledSparkApplication": 4,

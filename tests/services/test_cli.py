@@ -59,6 +59,12 @@ def test_training_takes_where_to_start_from_and_nothing_else(tmp_path: Path) -> 
     assert all(word in done.stderr for word in ("yesterday", "auto", "champion", "scratch"))
 
 
+def test_an_audit_takes_a_time_or_what_should_have_landed_and_not_both(tmp_path: Path) -> None:
+    done = run("audit", "--settled", "--until", "2026-01-01T00:00:00Z", home=tmp_path)
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in ("--until", "--settled", "leave one"))
+
+
 def test_an_unknown_command_is_wrong_use(tmp_path: Path) -> None:
     assert run("fly", home=tmp_path).returncode == 2
 
