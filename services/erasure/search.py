@@ -13,6 +13,7 @@ from redis import Redis
 
 from features.config import require, store_url
 from features.online import Layout
+from features.snapshots import file_options
 from models.config import artifacts_url
 from services.config import Settings
 from services.erasure.kept import kept_for_ms
@@ -50,7 +51,7 @@ def search(settings: Settings, user_id: UserId) -> Iterator[Searched]:
     yield _found("append-only files of the embedded store", _append_only(settings, needle))
     lake, namespace = settings.lake.under(settings.home), settings.topics.namespace
     warehouse = f"{require(lake.warehouse, 'lake.warehouse')}/{namespace}"
-    yield _found("lake", _files(warehouse, needle))
+    yield _found("lake", _files(warehouse, needle, **file_options(lake)))
     yield _found("landing checkpoints", _files(f"{require(lake.checkpoints, 'lake.checkpoints')}/{namespace}", needle))
     artifacts = artifacts_url(settings.model.under(settings.home))
     yield _found("model registry", _files(f"{artifacts}/{namespace}", needle))
@@ -137,8 +138,8 @@ def _append_only(settings: Settings, needle: Needle) -> Iterator[str]:
             yield str(path)
 
 
-def _files(url: str, needle: Needle) -> Iterator[str]:
-    files, root = fsspec.core.url_to_fs(url)
+def _files(url: str, needle: Needle, **options: Any) -> Iterator[str]:
+    files, root = fsspec.core.url_to_fs(url, **options)
     if not files.exists(root):
         return
     for path in sorted(files.find(root)):

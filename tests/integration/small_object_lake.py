@@ -28,8 +28,11 @@ from features.spark import build_session
 from features.training_set import build_features
 from services.config import load_settings
 from services.doctor.stores import check_lake
+from services.erasure.erase import Eraser
+from services.erasure.search import search
 from streaming.embedded.java import user_cache
 from streaming.events import Interaction, Kind
+from streaming.ids import UserId
 from streaming.producer import EventProducer
 from streaming.topic_creation import ensure_topics
 
@@ -38,8 +41,13 @@ USERS = 4
 ROUNDS = 2
 
 
+def user(number: int) -> UserId:
+    """One of the users."""
+    return UserId(f"of-the-objects-{number % USERS}")
+
+
 def acts(first: int, count: int) -> list[Interaction]:
-    """Clicks `e<number>` of the users u0 … u3 in turn."""
+    """Clicks `e<number>` of the users in turn."""
     return [
         Interaction(
             event_id=f"e{number}",
@@ -47,7 +55,7 @@ def acts(first: int, count: int) -> list[Interaction]:
             received_at=NOW,
             producer="test",
             item_id=f"i{number % 7}",
-            user_id=f"u{number % USERS}",
+            user_id=user(number),
             kind=Kind.CLICK,
         )
         for number in range(first, first + count)
@@ -58,7 +66,7 @@ class Work:
     """The lake under test."""
 
     def __init__(self) -> None:
-        settings = load_settings()
+        self.settings = settings = load_settings()
         self.lake = settings.lake.under(settings.home)
         self.namespace = settings.topics.namespace
         self.spark = build_session(self.lake, self.namespace, user_cache(os.environ))
@@ -98,7 +106,7 @@ class Work:
         as_of = datetime.fromtimestamp(NOW / 1000 + 2 * 86_400, UTC)
         works: list[Callable[[int], Any]] = [
             lambda number: self.land(1000 + 100 * number, 20),
-            lambda number: self.delete(f"u{number % 2}"),
+            lambda number: self.delete(user(number % 2)),
             lambda _: build_features(self.spark, self.namespace, as_of),
             lambda _: maintain_table(self.spark, self.name, 20),
         ]
@@ -127,13 +135,18 @@ def main(report: Path) -> None:
     saw("ids", work.ids())
     saw("problems", audit(work.spark, work.lander.kafka, work.lander.topics).rows())
     saw("failures", work.at_once())
-    for user in ("u0", "u1"):
-        work.delete(user)  # what landed beside the deletes
+    for number in range(2):
+        work.delete(user(number))  # what landed beside the deletes
     saw("after", work.ids())
     maintain_table(work.spark, work.name, 1)
     saw("maintained", work.ids())
     saw("files", work.spark.table(f"{work.name}.files").count())
     saw("snapshots", work.spark.table(f"{work.name}.snapshots").count())
+    saw("searched_before", {one.store: one.verdict for one in search(work.settings, user(2))})
+    signed, _ = Eraser(work.settings, work.spark).erase(user(2))
+    saw("receipt", {entry.store: entry.removed for entry in signed.receipt.stores})
+    saw("after_erasure", work.ids())
+    saw("searched", {one.store: one.verdict for one in search(work.settings, user(2))})
     saw("doctor", [msgspec.to_builtins(check) for check in check_lake(work.lake, os.environ)])
     report.write_bytes(msgspec.json.encode(seen))
     work.producer.close()

@@ -103,6 +103,16 @@ def test_maintenance_leaves_fewer_files_than_it_would_compact_and_one_snapshot(s
     assert seen["snapshots"] == 1
 
 
+def test_an_erased_user_is_gone_from_catalogue_and_object_store(seen: dict[str, Any]) -> None:
+    landed = ids(range(80), range(1000, 1020), range(1100, 1120))
+    of_the_user = [event for event in landed if int(event[1:]) % 4 == 2]
+    assert seen["receipt"]["lake"]["interactions"] == len(of_the_user)
+    assert seen["after_erasure"] == [event for event in landed if int(event[1:]) % 4 == 3]
+    assert seen["searched_before"]["lake"] == "FOUND"
+    assert seen["searched"]["lake"] == "gone"
+    assert "FOUND" not in seen["searched"].values()
+
+
 def test_doctor_finds_the_catalogue_and_the_files_in_order(seen: dict[str, Any]) -> None:
     assert {check["name"]: check["passed"] for check in seen["doctor"]} == {
         "java and jars": True,
