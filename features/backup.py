@@ -154,10 +154,11 @@ def restore(holder: Holder, place: Place, producer: EventProducer) -> Index:
     held = _ledger(holder)
     topic = holder.topics.erasures
     producer.deliver((Record(topic, one.key, one.value), 0) for one in index.ledger if one.key not in held)
-    _forget_checkpoint(holder)
-    for name, location in index.tables.items():
-        if name not in found:
-            catalog.register_table((namespace, name), location)
+    missing = [name for name in index.tables if name not in found]
+    if missing:  # before the first is back: interrupted after the last, the checkpoint may be of a new lander
+        _forget_checkpoint(holder)
+    for name in missing:
+        catalog.register_table((namespace, name), index.tables[name])
     return index
 
 

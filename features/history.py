@@ -10,6 +10,7 @@ from streaming.events import Interaction, Kind
 from streaming.ids import EventId, ItemId
 
 
+# Without cycles, so the garbage collector need not know of any: a request decodes a whole history of them.
 class HistoryEvent(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """One interaction; `happened_at` in ms UTC. Field order is the order of events: time, then event id."""
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
@@ -109,16 +108,6 @@ def file_properties(lake: LakeSettings) -> dict[str, str]:
     if lake.on_s3 and lake.s3_region is not None:
         properties["s3.region"] = lake.s3_region
     return properties
-
-
-def file_options(lake: LakeSettings) -> dict[str, Any]:
-    """Return fsspec's options for the lake's files, as `file_properties` are pyiceberg's."""
-    options: dict[str, Any] = {}
-    if lake.on_s3 and lake.s3_endpoint is not None:
-        options |= {"endpoint_url": lake.s3_endpoint, "config_kwargs": {"s3": {"addressing_style": "path"}}}
-    if lake.on_s3 and lake.s3_region is not None:
-        options["client_kwargs"] = {"region_name": lake.s3_region}
-    return options
 
 
 def _load(lake: LakeSettings, namespace: Namespace, table: str) -> Table:

@@ -23,6 +23,11 @@ SETTLED_S = 600
 """How long ago a record must have been appended to count as one that should have landed."""
 
 
+def settled_until(now_ms: int) -> int:
+    """Return up to when, ms UTC, what was appended should have landed."""
+    return now_ms - SETTLED_S * 1000
+
+
 @dataclass(frozen=True)
 class Auditor:
     """Audits a lander's work every `every_s` seconds into `metrics`."""
@@ -40,7 +45,7 @@ class Auditor:
         """Audit what was appended up to ten minutes ago."""
         lander = self.lander
         try:
-            found = audit(lander.spark, lander.kafka, lander.topics, until=lander.clock() - SETTLED_S * 1000)
+            found = audit(lander.spark, lander.kafka, lander.topics, until=settled_until(lander.clock()))
         except (FlywheelError, KafkaError, PySparkException, Py4JError) as error:
             self.metrics.failed()
             _log.warning("the audit could not end: %s", error)

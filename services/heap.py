@@ -3,7 +3,7 @@
 import ctypes
 import gc
 
-_ROUNDS = (5_000, 10, 2_000)  # of the young a round takes 3 ms then; one over all that came later is as good as never
+_THRESHOLDS = (5_000, 10, 2_000)  # short pauses for what is young; a round over all is as good as never
 
 
 def give_back() -> None:
@@ -13,12 +13,11 @@ def give_back() -> None:
         trim(0)
 
 
-def settle() -> None:
+def freeze() -> None:
     """Take what lives now out of the garbage collector's rounds, and make these rare.
 
-    A round over all modules and all state takes a tenth of a second, in which nothing else runs. Call it once, when the
-    process is ready.
+    Nothing else runs during a round over all modules and all state. Call it once, when the process is ready.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_ROUNDS)
+    gc.set_threshold(*_THRESHOLDS)

@@ -39,13 +39,13 @@ class Received:
 
 @dataclass(frozen=True)
 class ConsumerSpec:
-    """What is consumed, how much at once, and after how long outside its group a member joins it anew."""
+    """What is consumed, how much at once, and after how many seconds outside its group a member joins again."""
 
     topics: Sequence[str]
     group: str
     max_records: int = 5_000
     poll_ms: int = 100
-    outside_s: float = 30.0
+    rejoin_after_s: float = 30.0
 
 
 @dataclass
@@ -88,7 +88,7 @@ def consume(
             _follow(consumer, spec, handle, stop, counts)
         finally:
             consumer.close()
-        consumer = _joined_anew(kafka, spec, stop, counts)
+        consumer = _rejoined(kafka, spec, stop, counts)
 
 
 def _joined(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
@@ -105,16 +105,17 @@ def _joined(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
     return consumer
 
 
-def _joined_anew(
+def _rejoined(
     kafka: KafkaSettings, spec: ConsumerSpec, stop: threading.Event, counts: ConsumerCounts
 ) -> KafkaConsumer | None:
     """Return another consumer as soon as a broker answers, None when `stop` is set before."""
     while not stop.is_set():
-        _log.warning("joining group %s anew: the last membership has been none for a while", spec.group)
         try:
             return _joined(kafka, spec)
-        except BrokerUnavailable as error:
-            _log.warning("trying again: %s", error)
+        except (BrokerUnavailable, KafkaError) as error:
+            if isinstance(error, KafkaError) and not error.retriable:
+                raise
+            _log.warning("group %s is not joined yet, trying again: %s", spec.group, error)
         counts.polled_at = time.monotonic()
         stop.wait(_RETRY_S)
     return None
@@ -129,12 +130,13 @@ def _follow(
     group's answer: it goes on with the partitions that it had, and is expelled without noticing.
     """
     committed: dict[tuple[str, int], int] = {}
-    inside_at = time.monotonic()
+    stable_at = time.monotonic()
     while not stop.is_set():
         polled = _poll(consumer, spec, stop)
         if consumer.group_metadata().state is MemberState.STABLE:
-            inside_at = time.monotonic()
-        elif time.monotonic() - inside_at > spec.outside_s:
+            stable_at = time.monotonic()
+        elif time.monotonic() - stable_at > spec.rejoin_after_s:
+            _log.warning("outside of group %s for more than %g s: joining again", spec.group, spec.rejoin_after_s)
             return
         received = decoded(polled, counts)
         if received:

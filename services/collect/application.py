@@ -86,7 +86,7 @@ class Collector:
     async def start(self) -> None:
         """Connect to Kafka in the background; meanwhile events are spooled, or refused where there is no spool."""
         await self._sender.start()
-        heap.settle()
+        heap.freeze()
 
     async def stop(self) -> None:
         """Send or spool what is queued, and disconnect."""

@@ -132,14 +132,14 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Balance what is in Kafka with what is in the lake, and list what differs by offset; exit 1 on any difference."""
-    from features.accounting import audit as balance
-    from services.auditing import SETTLED_S
-
     if until is not None and settled:
         raise typer.BadParameter("--until and --settled both say what is balanced: leave one out")
+    from features.accounting import audit as balance
+    from services.auditing import settled_until
+
     before = None if until is None else int(moment(until).timestamp() * 1000)
     if settled:
-        before = time.time_ns() // 1_000_000 - SETTLED_S * 1000
+        before = settled_until(time.time_ns() // 1_000_000)
     settings, spark = open_lake()
     accounting = balance(spark, settings.kafka, settings.topics, before)
     if as_json:

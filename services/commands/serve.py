@@ -61,5 +61,5 @@ def update_history() -> None:
     metrics = ConsumerMetrics(counts, lambda: time.time_ns() // 1_000_000, time.monotonic)
     registry.register(metrics)
     with metrics_server(settings.serving.host, settings.serving.metrics_port, registry, metrics.alive):
-        heap.settle()
+        heap.freeze()
         run_updater(settings.kafka, settings.store.under(settings.home), settings.topics, stop, counts)

@@ -64,8 +64,8 @@ def _version(admin: KafkaAdminClient) -> str:
 
 
 def _topics(admin: KafkaAdminClient, kafka: KafkaSettings, topics: Topics) -> str:
-    wanted = {*topics.landed, topics.models, topics.erasures}
-    missing = sorted(wanted - set(admin.list_topics()))
+    wanted = _durable(topics)
+    missing = sorted({*wanted} - set(admin.list_topics()))
     if missing:
         raise Failed(f"missing: {', '.join(missing)}", "run `flywheel topics`")
     for topic in admin.describe_topics(sorted({*topics.landed})):
@@ -88,7 +88,7 @@ def _permissions(admin: KafkaAdminClient, topics: Topics) -> str:
 
 def _durability(admin: KafkaAdminClient, topics: Topics) -> str:
     """Acknowledged means durable only with three copies of which two acknowledge; so it is with erasures and models."""
-    for topic in admin.describe_topics(sorted(_durable(topics))):
+    for topic in admin.describe_topics(_durable(topics)):
         copies = min((len(partition["replica_nodes"]) for partition in topic["partitions"]), default=0)
         if copies < 3:
             raise Failed(
@@ -100,12 +100,12 @@ def _durability(admin: KafkaAdminClient, topics: Topics) -> str:
     return f"3 copies, 2 acknowledge, in {len(_durable(topics))} topics"
 
 
-def _durable(topics: Topics) -> set[str]:
-    return {*topics.landed, *topics.compacted}
+def _durable(topics: Topics) -> list[str]:
+    return sorted({*topics.landed, *topics.compacted})
 
 
 def _configs(admin: KafkaAdminClient, topics: Topics) -> dict[str, dict[str, Any]]:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(_durable(topics))]
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in _durable(topics)]
     found: dict[str, dict[str, Any]] = admin.describe_configs(resources)["topic"]
     return found
 

@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 import fsspec
 import msgspec
+from fsspec import AbstractFileSystem
+from pyiceberg.io.fsspec import FsspecFileIO
 from redis import Redis
 
 from features.config import require, store_url
 from features.online import Layout
-from features.snapshots import file_options
+from features.snapshots import file_properties
 from models.config import artifacts_url
 from services.config import Settings
 from services.erasure.kept import kept_for_ms
@@ -51,7 +53,8 @@ def search(settings: Settings, user_id: UserId) -> Iterator[Searched]:
     yield _found("append-only files of the embedded store", _append_only(settings, needle))
     lake, namespace = settings.lake.under(settings.home), settings.topics.namespace
     warehouse = f"{require(lake.warehouse, 'lake.warehouse')}/{namespace}"
-    yield _found("lake", _files(warehouse, needle, **file_options(lake)))
+    files = FsspecFileIO(file_properties(lake)).get_fs("s3" if lake.on_s3 else "file")
+    yield _found("lake", _files(warehouse, needle, files))
     yield _found("landing checkpoints", _files(f"{require(lake.checkpoints, 'lake.checkpoints')}/{namespace}", needle))
     artifacts = artifacts_url(settings.model.under(settings.home))
     yield _found("model registry", _files(f"{artifacts}/{namespace}", needle))
@@ -138,11 +141,11 @@ def _append_only(settings: Settings, needle: Needle) -> Iterator[str]:
             yield str(path)
 
 
-def _files(url: str, needle: Needle, **options: Any) -> Iterator[str]:
-    files, root = fsspec.core.url_to_fs(url, **options)
-    if not files.exists(root):
+def _files(url: str, needle: Needle, files: AbstractFileSystem | None = None) -> Iterator[str]:
+    files = files or fsspec.core.url_to_fs(url)[0]
+    if not files.exists(url):
         return
-    for path in sorted(files.find(root)):
+    for path in sorted(files.find(url)):
         try:
             if needle.is_in_file(files.cat_file(path)):
                 yield path

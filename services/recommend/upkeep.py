@@ -40,7 +40,7 @@ class Upkeep:
         self._snapshot_s = snapshot_s
         self._stop = threading.Event()
         self._keeping = threading.Thread(target=self._keep_snapshots, name="snapshots", daemon=True)
-        self._settling: asyncio.Task[None] | None = None
+        self._freezing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the threads; raises SpoolUnusable."""
@@ -50,12 +50,12 @@ class Upkeep:
         self._impressions.start()
         self._keeping.start()
         self._explanations.start()
-        self._settling = asyncio.create_task(self._settle_heap())
+        self._freezing = asyncio.create_task(self._freeze_heap())
 
     async def stop(self) -> None:
         """Stop the threads, and send or spool the impressions that are left."""
-        if self._settling is not None:
-            self._settling.cancel()
+        if self._freezing is not None:
+            self._freezing.cancel()
         await asyncio.to_thread(self._stop_threads)
         await self._explanations.close()
         await self._reader.close()
@@ -101,8 +101,8 @@ class Upkeep:
         self._impressions.stop(_STOP_TIMEOUT_S)
         self._explanations.stop(_STOP_TIMEOUT_S)
 
-    async def _settle_heap(self) -> None:
-        """Settle the heap once the state is complete."""
+    async def _freeze_heap(self) -> None:
+        """Freeze the heap once the state is complete."""
         while not all(self.checks().values()):
             await asyncio.sleep(_LOOK_S)
-        heap.settle()
+        heap.freeze()

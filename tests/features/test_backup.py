@@ -35,15 +35,32 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_what_was_lost_comes_back_byte_for_byte_with_its_past_and_who_was_erased(
-    spark: SparkSession, broker: KafkaSettings, lake: LakeSettings, tables: Namespace, tmp_path: Path
-) -> None:
-    topics = Topics(tables)
+def drop_all(holder: Holder) -> None:
+    catalog = open_catalog(holder.lake)
+    for identifier in catalog.list_tables(holder.topics.namespace):
+        catalog.drop_table(identifier)
+
+
+@pytest.fixture
+def holder(broker: KafkaSettings, lake: LakeSettings, namespace: Namespace, tmp_path: Path) -> Holder:
+    """What is backed up: a namespace whose topics exist."""
+    topics = Topics(namespace)
     ensure_topics(broker, topics)
-    registry = tmp_path / "feast" / "registry.db"
+    return Holder(lake, str(tmp_path / "feast" / "registry.db"), broker, topics)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place((tmp_path / "backup").as_uri())
+
+
+def test_what_was_lost_comes_back_byte_for_byte_with_its_past_and_who_was_erased(
+    spark: SparkSession, holder: Holder, place: Place, tables: Namespace, tmp_path: Path
+) -> None:
+    broker, lake, topics = holder.kafka, holder.lake, holder.topics
+    registry = Path(holder.registry)
     registry.parent.mkdir()
     registry.write_bytes(b"what Feast keeps")
-    holder, place = Holder(lake, str(registry), broker, topics), Place((tmp_path / "backup").as_uri())
     append(spark, tables, INTERACTIONS, [interaction(1, "u", "i", at(0))])
     first = read_table(lake, tables, "interactions").snapshot_id
     assert first is not None
@@ -65,9 +82,7 @@ def test_what_was_lost_comes_back_byte_for_byte_with_its_past_and_who_was_erased
     append(spark, tables, INTERACTIONS, [interaction(4, "u", "i", at(3))])
     with pytest.raises(BackupUnusable, match="already has the tables interactions: drop them"):
         restore(holder, place, producer)
-    catalog = open_catalog(lake)
-    for _, name in catalog.list_tables(tables):
-        catalog.drop_table((tables, name))
+    drop_all(holder)
     shutil.rmtree(warehouse)
     registry.unlink()
 
@@ -80,7 +95,7 @@ def test_what_was_lost_comes_back_byte_for_byte_with_its_past_and_who_was_erased
             restore(wrong, place, producer)
     restore(holder, place, producer)
     # One that was interrupted has put back some tables, the last with a part of a file, and goes on.
-    catalog.drop_table((tables, "interactions"))
+    open_catalog(lake).drop_table((tables, "interactions"))
     cut_off = next(path for path in warehouse.rglob("*.parquet"))
     cut_off.write_bytes(cut_off.read_bytes()[:10])
     restore(holder, place, producer)
@@ -99,16 +114,9 @@ def test_what_was_lost_comes_back_byte_for_byte_with_its_past_and_who_was_erased
 
 
 def test_who_was_erased_after_the_backup_does_not_come_back_with_it(
-    spark: SparkSession,
-    broker: KafkaSettings,
-    lake: LakeSettings,
-    store: StoreSettings,
-    tables: Namespace,
-    tmp_path: Path,
+    spark: SparkSession, holder: Holder, place: Place, store: StoreSettings, tables: Namespace, tmp_path: Path
 ) -> None:
-    topics = Topics(tables)
-    ensure_topics(broker, topics)
-    holder, place = Holder(lake, str(tmp_path / "registry.db"), broker, topics), Place(str(tmp_path / "backup"))
+    broker, topics = holder.kafka, holder.topics
     seen = {"appended_at": at(1), "received_at": at(1), "topic": topics.interactions, "partition": 0}
     users = ("erased", "kept")
     log = [interaction(number, user, "i", at(1), offset=number, **seen) for number, user in enumerate(users)]
@@ -121,43 +129,31 @@ def test_who_was_erased_after_the_backup_does_not_come_back_with_it(
         producer.publish(
             [ErasureEntered(event_id="x", happened_at=1, received_at=1, producer="test", mark=mark), completed]
         )
-        catalog = open_catalog(lake)
-        for _, name in catalog.list_tables(tables):
-            catalog.drop_table((tables, name))
+        drop_all(holder)
         restore(holder, place, producer)
     assert spark.table(table_name(tables, INTERACTIONS)).count() == 2
-    settings = Settings(home=tmp_path, namespace=tables, kafka=broker, lake=lake, store=store)
+    settings = Settings(home=tmp_path, namespace=tables, kafka=broker, lake=holder.lake, store=store)
     assert len(list(Eraser(settings, spark).erase_again())) == 1
     assert [row.user_id for row in spark.table(table_name(tables, INTERACTIONS)).collect()] == ["kept"]
     assert list(Eraser(settings, spark).erase_again()) == []
 
 
 def test_a_backup_comes_back_into_a_catalogue_that_was_lost_as_well(
-    spark: SparkSession, broker: KafkaSettings, lake: LakeSettings, tables: Namespace, tmp_path: Path
+    spark: SparkSession, holder: Holder, place: Place, tables: Namespace, tmp_path: Path
 ) -> None:
-    topics = Topics(tables)
-    ensure_topics(broker, topics)
     append(spark, tables, INTERACTIONS, [interaction(1, "u", "i", at(0))])
-    holder, place = Holder(lake, str(tmp_path / "registry.db"), broker, topics), Place(str(tmp_path / "backup"))
     index = back_up(holder, place)
-    elsewhere = lake.model_copy(update={"uri": str(tmp_path / "new" / "catalogue.db")})
-    with closing(EventProducer(broker, topics)) as producer:
+    elsewhere = holder.lake.model_copy(update={"uri": str(tmp_path / "new" / "catalogue.db")})
+    with closing(EventProducer(holder.kafka, holder.topics)) as producer:
         restore(replace(holder, lake=elsewhere), place, producer)
     assert {name for _, name in open_catalog(elsewhere).list_tables(tables)} == set(index.tables)
     assert read_table(elsewhere, tables, "interactions").arrow["event_id"].to_pylist() == ["e1"]
 
 
 def test_what_landed_after_the_backup_lands_again_when_it_is_restored(
-    spark: SparkSession,
-    broker: KafkaSettings,
-    lake: LakeSettings,
-    store: StoreSettings,
-    namespace: Namespace,
-    tmp_path: Path,
+    spark: SparkSession, holder: Holder, place: Place, store: StoreSettings
 ) -> None:
-    topics = Topics(namespace)
-    ensure_topics(broker, topics)
-    holder, place = Holder(lake, str(tmp_path / "registry.db"), broker, topics), Place(str(tmp_path / "backup"))
+    broker, lake, topics = holder.kafka, holder.lake, holder.topics
     lander = Lander(spark, broker, lake, store, topics, clock=lambda: 1_790_000_000_000)
     with closing(EventProducer(broker, topics)) as producer:
         producer.publish(click(number) for number in range(5))
@@ -165,12 +161,10 @@ def test_what_landed_after_the_backup_lands_again_when_it_is_restored(
         back_up(holder, place)
         producer.publish(click(number) for number in range(5, 9))
         land(lander, available_now=True)
-        catalog = open_catalog(lake)
-        for _, name in catalog.list_tables(namespace):
-            catalog.drop_table((namespace, name))
+        drop_all(holder)
         restore(holder, place, producer)
         land(lander, available_now=True)
-    found = read_table(lake, namespace, "interactions", columns=("event_id",)).arrow["event_id"].to_pylist()
+    found = read_table(lake, topics.namespace, "interactions", columns=("event_id",)).arrow["event_id"].to_pylist()
     assert sorted(found) == [f"e{number}" for number in range(9)]
     audit(spark, broker, topics).check()
 

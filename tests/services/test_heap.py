@@ -18,13 +18,13 @@ def as_it_was() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("as_it_was")
-def test_a_settled_heap_is_not_searched_for_garbage_any_more_but_what_comes_later_is() -> None:
+def test_a_frozen_heap_is_not_searched_for_garbage_any_more_but_what_comes_later_is() -> None:
     class Loop:
         def __init__(self) -> None:
             self.itself = self
 
     old = Loop()
-    heap.settle()
+    heap.freeze()
     assert not any(one is old for one in gc.get_objects())
     new = Loop()
     assert any(one is new for one in gc.get_objects())

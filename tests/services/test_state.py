@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from features.config import StoreSettings
 from features.history import History, HistoryEvent
 from features.online import OnlineReader
 from features.store import FeatureStore
-from features.valkey import start_valkey
+from features.valkey import Valkey, start_valkey
 from services.recommend.state import LAST_KNOWN, NOBODY, STORE_DOWN, LastStates, State, UserStates
 from streaming.events import Kind
 from streaming.ids import EventId, ItemId, UserId
@@ -36,21 +38,40 @@ def history(*items: str) -> History:
     )
 
 
-@pytest.mark.parametrize("most", [0, 2])
-def test_while_the_store_is_away_the_last_known_state_counts_for_a_while(
-    most: int, namespace: Namespace, tmp_path: Path
-) -> None:
-    running = start_valkey(tmp_path / "valkey", StoreSettings(), os.environ)
-    try:
-        store = running.settings.model_copy(update={"registry": str(tmp_path / "registry")})
-        features = FeatureStore(store, namespace)
-        features.apply()
-        features.write_histories({KNOWN: (history("a", "b"), 1)})
-        clock = Clock()
-        reader = OnlineReader(store, namespace)
-        states = UserStates(reader, 5.0, 100, LastStates(most, clock), lambda _: None)
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Valkey]:
+    """A Valkey of this test's own, to be stopped."""
+    server = start_valkey(tmp_path / "valkey", StoreSettings(), os.environ)
+    yield server
+    server.stop()
 
-        async def ask() -> None:
+
+@pytest.fixture
+def features(running: Valkey, namespace: Namespace, tmp_path: Path) -> FeatureStore:
+    """The store, with a history."""
+    found = FeatureStore(running.settings.model_copy(update={"registry": str(tmp_path / "registry")}), namespace)
+    found.apply()
+    found.write_histories({KNOWN: (history("a", "b"), NOW * 1000)})
+    return found
+
+
+@asynccontextmanager
+async def closing_reader(running: Valkey, namespace: Namespace) -> AsyncIterator[OnlineReader]:
+    reader = OnlineReader(running.settings, namespace)
+    yield reader
+    await reader.close()
+
+
+@pytest.mark.parametrize("most", [0, 2])
+@pytest.mark.usefixtures("features")
+def test_while_the_store_is_away_the_last_known_state_counts_for_a_while(
+    most: int, running: Valkey, namespace: Namespace
+) -> None:
+    clock = Clock()
+
+    async def ask() -> None:
+        async with closing_reader(running, namespace) as reader:
+            states = UserStates(reader, 5.0, 100, LastStates(most, clock), lambda _: None)
             fresh = await states.read(KNOWN, NOW)
             assert list(fresh.history.items) == ["a", "b"]
             assert fresh.fallbacks == ()
@@ -61,27 +82,18 @@ def test_while_the_store_is_away_the_last_known_state_counts_for_a_while(
             assert (await states.read(STRANGER, NOW)).fallbacks == (STORE_DOWN,)
             clock.seconds = 901.0
             assert (await states.read(KNOWN, NOW)).fallbacks == (STORE_DOWN,)
-            await reader.close()
 
-        asyncio.run(ask())
-    finally:
-        running.stop()
+    asyncio.run(ask())
 
 
 def test_of_an_erased_user_neither_what_is_stored_of_before_nor_what_is_remembered_counts(
-    namespace: Namespace, tmp_path: Path
+    running: Valkey, features: FeatureStore, namespace: Namespace
 ) -> None:
-    running = start_valkey(tmp_path / "valkey", StoreSettings(), os.environ)
-    try:
-        store = running.settings.model_copy(update={"registry": str(tmp_path / "registry")})
-        features = FeatureStore(store, namespace)
-        features.apply()
-        features.write_histories({KNOWN: (history("a", "b"), NOW * 1000)})
-        cuts: dict[UserId, int] = {}
-        reader = OnlineReader(store, namespace)
-        states = UserStates(reader, 5.0, 100, LastStates(2, Clock()), cuts.get)
+    cuts: dict[UserId, int] = {}
 
-        async def ask() -> None:
+    async def ask() -> None:
+        async with closing_reader(running, namespace) as reader:
+            states = UserStates(reader, 5.0, 100, LastStates(2, Clock()), cuts.get)
             assert list((await states.read(KNOWN, NOW)).history.items) == ["a", "b"]
             cuts[KNOWN] = NOW
             of_before = await states.read(KNOWN, NOW)
@@ -91,11 +103,8 @@ def test_of_an_erased_user_neither_what_is_stored_of_before_nor_what_is_remember
             running.stop()
             gone = await states.read(KNOWN, NOW)
             assert (gone.history, gone.fallbacks) == (History(), (STORE_DOWN,))
-            await reader.close()
 
-        asyncio.run(ask())
-    finally:
-        running.stop()
+    asyncio.run(ask())
 
 
 def test_the_states_read_last_are_kept_and_no_more_than_so_many() -> None:

@@ -125,8 +125,8 @@ def test_a_member_that_was_expelled_without_noticing_joins_again_and_takes_what_
 ) -> None:
     # kafka-python loses its way into the group when a poll ends between the group's two answers, as these all do.
     group = f"{topics.namespace}.expelled"
-    spec = ConsumerSpec(topics=[topics.interactions], group=group, poll_ms=1, outside_s=2.0)
-    stop, counts = threading.Event(), ConsumerCounts()
+    spec = ConsumerSpec(topics=[topics.interactions], group=group, poll_ms=1, rejoin_after_s=2.0)
+    stop = threading.Event()
     admin = KafkaAdminClient(**client_options(broker))
 
     def committed() -> dict[int, int]:
@@ -136,7 +136,7 @@ def test_a_member_that_was_expelled_without_noticing_joins_again_and_takes_what_
             return {}
         return {part.partition: known.offset for part, known in found.items()}
 
-    member = threading.Thread(target=consume, args=(broker, spec, lambda _: None, stop, counts))
+    member = threading.Thread(target=consume, args=(broker, spec, lambda _: None, stop))
     member.start()
     try:
         wait_until(lambda: sum(committed().values()) == 100)
