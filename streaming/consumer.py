@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -39,13 +38,12 @@ class Received:
 
 @dataclass(frozen=True)
 class ConsumerSpec:
-    """What is consumed, how much at once, and after how many seconds outside its group a member joins again."""
+    """What is consumed and how much at once."""
 
     topics: Sequence[str]
     group: str
     max_records: int = 5_000
     poll_ms: int = 100
-    rejoin_after_s: float = 30.0
 
 
 @dataclass
@@ -79,71 +77,27 @@ def consume(
     """Run a member of a consumer group until `stop` is set: offsets are committed only after `handle` returned.
 
     What `handle` raises ends the consumer with nothing committed, so the records come again. Members that stay keep
-    their partitions while others come and go. Raises BrokerUnavailable when no broker answers at first.
+    their partitions while others come and go. Raises BrokerUnavailable when no broker answers.
     """
     counts = counts if counts is not None else ConsumerCounts()
-    consumer: KafkaConsumer | None = _joined(kafka, spec)
-    while consumer is not None:
-        try:
-            _follow(consumer, spec, handle, stop, counts)
-        finally:
-            consumer.close()
-        consumer = _rejoined(kafka, spec, stop, counts)
-
-
-def _joined(kafka: KafkaSettings, spec: ConsumerSpec) -> KafkaConsumer:
-    """Return a consumer that joins its group when it is polled."""
-    with ExitStack() as failing:
-        consumer = connect(kafka, spec)
-        failing.callback(consumer.close)
+    consumer = connect(kafka, spec)
+    try:
         # kafka-python joins before it has asked about its topics, assigns nothing, and joins again at the next answer;
         # an answer that was under way to an older question leaves it idle until `metadata_max_age_ms`.
         for topic in spec.topics:
             consumer.partitions_for_topic(topic)
         consumer.subscribe(topics=list(spec.topics), listener=_LogRebalance())
-        failing.pop_all()
-    return consumer
-
-
-def _rejoined(
-    kafka: KafkaSettings, spec: ConsumerSpec, stop: threading.Event, counts: ConsumerCounts
-) -> KafkaConsumer | None:
-    """Return another consumer as soon as a broker answers, None when `stop` is set before."""
-    while not stop.is_set():
-        try:
-            return _joined(kafka, spec)
-        except (BrokerUnavailable, KafkaError) as error:
-            if isinstance(error, KafkaError) and not error.retriable:
-                raise
-            _log.warning("group %s is not joined yet, trying again: %s", spec.group, error)
-        counts.polled_at = time.monotonic()
-        stop.wait(_RETRY_S)
-    return None
-
-
-def _follow(
-    consumer: KafkaConsumer, spec: ConsumerSpec, handle: Handler, stop: threading.Event, counts: ConsumerCounts
-) -> None:
-    """Poll, handle and commit until `stop` is set, or until the consumer has been outside its group for too long.
-
-    kafka-python, on its way into the group because a topic has grown, forgets to arrive when a poll ends before the
-    group's answer: it goes on with the partitions that it had, and is expelled without noticing.
-    """
-    committed: dict[tuple[str, int], int] = {}
-    stable_at = time.monotonic()
-    while not stop.is_set():
-        polled = _poll(consumer, spec, stop)
-        if consumer.group_metadata().state is MemberState.STABLE:
-            stable_at = time.monotonic()
-        elif time.monotonic() - stable_at > spec.rejoin_after_s:
-            _log.warning("outside of group %s for more than %g s: joining again", spec.group, spec.rejoin_after_s)
-            return
-        received = decoded(polled, counts)
-        if received:
-            handle(received)
-        if counts.positions != committed and _commit(consumer):
-            committed = dict(counts.positions)
-        _note(consumer, received, counts)
+        committed: dict[tuple[str, int], int] = {}
+        while not stop.is_set():
+            received = decoded(_poll(consumer, spec, stop), counts)
+            _go_on_joining(consumer)
+            if received:
+                handle(received)
+            if counts.positions != committed and _commit(consumer):
+                committed = dict(counts.positions)
+            _note(consumer, received, counts)
+    finally:
+        consumer.close()
 
 
 def tail(
@@ -237,6 +191,16 @@ def _poll(consumer: KafkaConsumer, spec: ConsumerSpec, stop: threading.Event) ->
         stop.wait(_RETRY_S)
         return {}
     return polled
+
+
+def _go_on_joining(consumer: KafkaConsumer) -> None:
+    """Have the next poll go on with a join that the last one has begun.
+
+    kafka-python forgets a join that it began because a topic has grown, when a poll ends between the group's two
+    answers: it would go on with the partitions that it had, and be expelled without noticing.
+    """
+    if consumer.group_metadata().state is not MemberState.STABLE:
+        consumer._coordinator.request_rejoin()
 
 
 def _commit(consumer: KafkaConsumer) -> bool:
