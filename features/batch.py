@@ -9,7 +9,7 @@ from functools import partial, reduce
 from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.commits import retried
+from features.commits import insert_missing
 from features.decoding import DEAD, ERASED, EVENT, PARKED, TOMBSTONE
 from features.erasing import PLACE, at_places, erase_rows, erased_places
 from features.kafka_source import kafka_options
@@ -68,16 +68,15 @@ def land_batch(records: DataFrame, batch_id: int, target: Target, now: int) -> l
 
     What the ledger drops does not land, and what an entry that came meanwhile drops is taken out again.
     """
-    spark, topics, reader, lease = records.sparkSession, target.topics, target.ledger, target.lease
+    spark, topics, reader = records.sparkSession, target.topics, target.ledger
     reader.refresh()
     records = judged(records, reader.ledger, topics).persist()
     try:
         summaries = _summarise(records)
-        lease.check()
         inserted: dict[tuple[str, int], int] = {}
         for topic, table in landed_tables(topics).items():
             if any(summary["topic"] == topic and summary[EVENT] for summary in summaries):
-                inserted |= _merge(spark, topics, table, records, [s for s in summaries if s["topic"] == topic])
+                inserted |= _merge(target, table, records, [s for s in summaries if s["topic"] == topic])
         counts = {_part(s): _counts(s, inserted.get(_part(s), 0)) for s in summaries}
         kept = records
         if reader.refresh() or reader.ledger.pending or any(summary[ERASED] for summary in summaries):
@@ -88,8 +87,7 @@ def land_batch(records: DataFrame, batch_id: int, target: Target, now: int) -> l
             _count_recent(target.recent, kept, summaries, now)
         _send_aside(kept, summaries, target.kafka)
         landings = [_landing(summary, counts[_part(summary)], batch_id, now) for summary in summaries]
-        lease.check()
-        _account(spark, topics, landings)
+        _account(spark, target, landings)
         return landings
     finally:
         records.unpersist()
@@ -181,11 +179,9 @@ def _summarise(records: DataFrame) -> list[Row]:
     )
 
 
-def _merge(
-    spark: SparkSession, topics: Topics, table: Table, records: DataFrame, summaries: list[Row]
-) -> dict[tuple[str, int], int]:
+def _merge(target: Target, table: Table, records: DataFrame, summaries: list[Row]) -> dict[tuple[str, int], int]:
     """Insert the events that the table lacks; returns the rows by topic and partition that came from this batch."""
-    name = table_name(topics.namespace, table)
+    spark, name = records.sparkSession, table_name(target.topics.namespace, table)
     span = _span(summaries)
     copies = Window.partitionBy("event_id", F.to_date("happened_at")).orderBy("partition", "offset")
     fresh = (
@@ -196,22 +192,14 @@ def _merge(
         .drop("copy")
     )
     fresh.createOrReplaceTempView("fresh")
-    insert = (
-        f"MERGE INTO {name} AS known USING fresh ON known.event_id = fresh.event_id "
-        f"AND to_date(known.happened_at) = to_date(fresh.happened_at) AND known.{span} "
-        f"WHEN NOT MATCHED THEN {_insertion('fresh', table)}"
+    same = (
+        f"known.event_id = fresh.event_id AND to_date(known.happened_at) = to_date(fresh.happened_at) AND known.{span}"
     )
-    retried(lambda: spark.sql(insert))
+    insert_missing(spark, target.topics.namespace, table, "fresh", same, target.lease.check)
     rows = (
         spark.table(name).where(f"{span} AND ({_offsets(summaries)})").groupBy("topic", "partition").count().collect()
     )
     return {(row["topic"], row["partition"]): row["count"] for row in rows}
-
-
-def _insertion(source: str, table: Table) -> str:
-    """Return the insertion by name: a table that a newer release has widened takes it, with nulls in what is new."""
-    names = table.schema().names
-    return f"INSERT ({', '.join(names)}) VALUES ({', '.join(f'{source}.{name}' for name in names)})"  # noqa: S608
 
 
 def _span(summaries: list[Row]) -> str:
@@ -272,13 +260,9 @@ def _landing(summary: Row, counts: dict[str, int], batch_id: int, now: int) -> L
     )
 
 
-def _account(spark: SparkSession, topics: Topics, landings: list[Landing]) -> None:
+def _account(spark: SparkSession, target: Target, landings: list[Landing]) -> None:
     if not landings:
         return
     spark.createDataFrame([asdict(landing) for landing in landings], LANDINGS.columns).createOrReplaceTempView("landed")
-    insert = (
-        f"MERGE INTO {table_name(topics.namespace, LANDINGS)} AS known USING landed "
-        "ON known.topic = landed.topic AND known.partition = landed.partition "
-        f"AND known.from_offset = landed.from_offset WHEN NOT MATCHED THEN {_insertion('landed', LANDINGS)}"
-    )
-    retried(lambda: spark.sql(insert))
+    same = " AND ".join(f"known.{name} = fresh.{name}" for name in ("topic", "partition", "from_offset"))
+    insert_missing(spark, target.topics.namespace, LANDINGS, "landed", same, target.lease.check)

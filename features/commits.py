@@ -1,4 +1,4 @@
-"""Commits to the lake beside other writers: a change that lost against another one is made again."""
+"""Commits to the lake beside other writers: no change is made on a base that is gone, but once more on the newest."""
 
 import logging
 import time
@@ -6,8 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from py4j.protocol import Py4JJavaError
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
+from features.lake import Table, table_name
 from streaming.errors import FlywheelError
+from streaming.namespace import Namespace
 
 T = TypeVar("T")
 
@@ -49,6 +53,60 @@ def retried(change: Callable[[], T], pause: Callable[[float], None] = time.sleep
                 raise
             lost = error
     raise LakeBusy("other changes to the lake came in between every time: do it again when less is going on") from lost
+
+
+def insert_missing(
+    spark: SparkSession,
+    namespace: Namespace,
+    table: Table,
+    source: str,
+    same: str,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Insert the rows of the view `source` for which the table has none that is the `same`, a condition on `known` and
+    `fresh`.
+
+    `check` runs before every attempt and may raise. By name: a table that a newer release has widened takes it, with
+    nulls in what is new. Iceberg lets two merges that only insert both commit, so a lander that was stopped for longer
+    than its lease would insert beside the next one. Hence this one says that it may delete, which it never does: then
+    it is refused, and made again, when rows came in between that it has not looked at. Raises LakeBusy.
+    """
+    names = table.schema().names
+    merge = (
+        f"MERGE INTO {table_name(namespace, table)} AS known USING {source} AS fresh ON {same} "  # noqa: S608
+        f"WHEN MATCHED AND false THEN DELETE WHEN NOT MATCHED THEN INSERT ({', '.join(names)}) "
+        f"VALUES ({', '.join(f'fresh.{name}' for name in names)})"
+    )
+
+    def insert() -> None:
+        check()
+        spark.sql(merge)
+
+    retried(insert)
+
+
+def replace_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Callable[[], DataFrame]) -> None:
+    """Write `rows()` in place of all that the table holds, computed anew when another one changed it meanwhile.
+
+    Raises LakeBusy.
+    """
+    name = table_name(namespace, table)
+
+    def overwrite() -> None:
+        before = newest_snapshot(spark, namespace, table)
+        writer = rows().select(*table.columns.names).writeTo(name).option("isolation-level", "serializable")
+        if before is not None:
+            writer = writer.option("validate-from-snapshot-id", before["snapshot_id"])
+        writer.overwrite(F.lit(True))
+
+    retried(overwrite)
+
+
+def newest_snapshot(spark: SparkSession, namespace: Namespace, table: Table) -> Row | None:
+    """Return the current row of the table's `snapshots`, None when nothing was written to it."""
+    name = table_name(namespace, table)
+    main = spark.table(f"{name}.refs").where("name = 'main'")
+    return spark.table(f"{name}.snapshots").join(main, "snapshot_id", "left_semi").first()
 
 
 def _is_conflict(error: Py4JJavaError) -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.commits import retried
+from features.commits import insert_missing, retried
 from features.lake import ERASED_ROWS, Table, table_name
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
@@ -32,7 +32,7 @@ def erase_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Ca
         if not places:
             return erased
         found = spark.createDataFrame(places, "topic string, partition int, offset bigint")
-        retried(partial(_record, spark, namespace, found, now))
+        _record(spark, namespace, found, now)
         retried(partial(_delete, spark, namespace, table, found))
         erased += len(places)
     raise NotErased(f"rows of table {table.name!r} keep coming: erase again once landing has stopped")
@@ -50,11 +50,8 @@ def at_places(table: DataFrame, places: DataFrame) -> DataFrame:
 
 def _record(spark: SparkSession, namespace: Namespace, found: DataFrame, now: int) -> None:
     found.withColumn("erased_at", F.timestamp_millis(F.lit(now))).createOrReplaceTempView("erased_now")
-    spark.sql(
-        f"MERGE INTO {table_name(namespace, ERASED_ROWS)} AS known USING erased_now "
-        "ON known.topic = erased_now.topic AND known.partition = erased_now.partition "
-        "AND known.offset = erased_now.offset WHEN NOT MATCHED THEN INSERT *"
-    )
+    same = " AND ".join(f"known.{name} = fresh.{name}" for name in PLACE)
+    insert_missing(spark, namespace, ERASED_ROWS, "erased_now", same)
 
 
 def _delete(spark: SparkSession, namespace: Namespace, table: Table, found: DataFrame) -> None:

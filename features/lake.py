@@ -208,7 +208,9 @@ LANDED_OF_USERS = (INTERACTIONS, IMPRESSIONS, USERS, IDENTITIES)
 """The landed tables of what belongs to users and guests, in the order of an erasure: the identities go last, since
 while they are there a run that was interrupted finds the sessions again."""
 DERIVED = (USER_FEATURES, ITEM_FEATURES, ITEM_RECENT, EXAMPLES)
-TABLES = (*LANDED, LANDINGS, ERASED_ROWS, *DERIVED)
+INSERTED = (*LANDED, LANDINGS, ERASED_ROWS)
+"""The tables into which `insert_missing` inserts."""
+TABLES = (*INSERTED, *DERIVED)
 
 _PROPERTIES = {
     "format-version": "2",
@@ -218,6 +220,8 @@ _PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
+# `insert_missing` merges as if it might delete; with copies on write it would rewrite every file that it looks at.
+_OF_INSERTED = {"write.merge.mode": "merge-on-read"}
 
 
 def table_name(namespace: Namespace, table: Table) -> str:
@@ -282,7 +286,7 @@ def changed_properties(spark: SparkSession, namespace: Namespace) -> list[Change
         if not spark.catalog.tableExists(name):
             continue
         found = {row.key: row.value for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
-        differ = [f"'{key}'='{value}'" for key, value in _PROPERTIES.items() if found.get(key) != value]
+        differ = [f"'{key}'='{value}'" for key, value in _properties(table).items() if found.get(key) != value]
         if differ:
             listed = ", ".join(differ)
             changes.append(Change(table.name, f"set {listed}", f"ALTER TABLE {name} SET TBLPROPERTIES ({listed})"))
@@ -304,9 +308,13 @@ def _missing(found: DataType, wanted: DataType, path: str = "") -> list[str]:
     return missing
 
 
+def _properties(table: Table) -> dict[str, str]:
+    return _PROPERTIES | (_OF_INSERTED if table in INSERTED else {})
+
+
 def _ddl(namespace: Namespace, table: Table) -> str:
     columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in table.schema().fields)
-    properties = ", ".join(f"'{key}'='{value}'" for key, value in _PROPERTIES.items())
+    properties = ", ".join(f"'{key}'='{value}'" for key, value in _properties(table).items())
     partitioning = f" PARTITIONED BY ({table.partitioning})" if table.partitioning else ""
     return (
         f"CREATE TABLE IF NOT EXISTS {table_name(namespace, table)} ({columns}) USING iceberg{partitioning} "

@@ -42,10 +42,10 @@ def refresh(spark: SparkSession, namespace: Namespace, items: DataFrame, as_of: 
     Doing so again changes nothing.
     """
     touched = F.broadcast(items.select("item_id").distinct())
-    interactions = spark.table(table_name(namespace, INTERACTIONS)).join(touched, "item_id", "left_semi")
     name, values = table_name(namespace, ITEM_RECENT), [n for n in ITEM_RECENT.columns.names if n not in _KEY]
 
     def overwrite() -> int:
+        interactions = spark.table(table_name(namespace, INTERACTIONS)).join(touched, "item_id", "left_semi")
         fresh = recent_rows(interactions, as_of).alias("fresh")
         known = spark.table(name).join(touched, "item_id", "left_semi").alias("known")
         same = reduce(and_, (F.col(f"fresh.{value}").eqNullSafe(F.col(f"known.{value}")) for value in values))

@@ -1,12 +1,14 @@
 """The Spark jobs of the slow path: feature tables, then examples with their features as of their time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.commits import retried
+from features.commits import newest_snapshot, replace_rows
 from features.labels import ExampleSpec, impression_examples, numbered_log, organic_examples
 from features.lake import (
     EXAMPLES,
@@ -41,13 +43,23 @@ def build_features(spark: SparkSession, namespace: Namespace, as_of: datetime) -
 
     Returns what was written by table.
 
-    Each table is replaced as a whole in one commit, so running again gives the same and readers see no half.
+    Each table is replaced as a whole in one commit, so running again gives the same and readers see no half. Raises
+    LakeBusy when others change a table every time that it is computed.
     """
-    interactions = _table(spark, namespace, INTERACTIONS).where(F.col("happened_at") < F.lit(as_of))
     closed = F.col("event_timestamp") <= F.lit(as_of)
-    users = user_features(interactions, _table(spark, namespace, USERS)).where(closed)
-    items = item_features(interactions, _table(spark, namespace, ITEMS)).where(closed)
-    recent = recent_rows(interactions, as_of)
+
+    def known() -> DataFrame:
+        return _table(spark, namespace, INTERACTIONS).where(F.col("happened_at") < F.lit(as_of))
+
+    def users() -> DataFrame:
+        return user_features(known(), _table(spark, namespace, USERS)).where(closed)
+
+    def items() -> DataFrame:
+        return item_features(known(), _table(spark, namespace, ITEMS)).where(closed)
+
+    def recent() -> DataFrame:  # with what landed since, which the lander has counted
+        return recent_rows(_table(spark, namespace, INTERACTIONS), as_of)
+
     return {
         USER_FEATURES.name: _replace(spark, namespace, USER_FEATURES, users),
         ITEM_FEATURES.name: _replace(spark, namespace, ITEM_FEATURES, items),
@@ -60,8 +72,14 @@ def build_training_set(
 ) -> Written:
     """Write the examples known at `as_of` with their features as of each example's time; returns rows and snapshot.
 
-    Features that were logged when a slate was served win over joined ones.
+    Features that were logged when a slate was served win over joined ones. Raises LakeBusy.
     """
+    return _replace(spark, namespace, EXAMPLES, partial(_examples, spark, namespace, store, spec, as_of))
+
+
+def _examples(
+    spark: SparkSession, namespace: Namespace, store: FeatureStore, spec: ExampleSpec, as_of: datetime
+) -> DataFrame:
     interactions = _table(spark, namespace, INTERACTIONS)
     # Checkpoints rather than caches: they also cut the plan, which otherwise grows with every step that reads it.
     log = numbered_log(interactions, as_of).localCheckpoint()
@@ -71,7 +89,7 @@ def build_training_set(
     by_day = F.date_trunc("day", "happened_at")
     examples = organic_examples(log, spec).union(prompted).withColumn("event_timestamp", by_day).localCheckpoint()
     joined = store.point_in_time_join(examples)
-    return _replace(spark, namespace, EXAMPLES, joined.select(*map(_column, EXAMPLES.columns.names)))
+    return joined.select(*map(_column, EXAMPLES.columns.names))
 
 
 def _column(name: str) -> Column:
@@ -87,10 +105,9 @@ def _table(spark: SparkSession, namespace: Namespace, table: Table) -> DataFrame
     return spark.table(table_name(namespace, table))
 
 
-def _replace(spark: SparkSession, namespace: Namespace, table: Table, rows: DataFrame) -> Written:
-    name = table_name(namespace, table)
-    retried(lambda: rows.select(*table.columns.names).writeTo(name).overwrite(F.lit(True)))
-    newest = spark.table(f"{name}.snapshots").orderBy(F.desc("committed_at")).first()
+def _replace(spark: SparkSession, namespace: Namespace, table: Table, rows: Callable[[], DataFrame]) -> Written:
+    replace_rows(spark, namespace, table, rows)
+    newest = newest_snapshot(spark, namespace, table)
     if newest is None:
-        raise RuntimeError(f"table {name} has no snapshot after a write")
+        raise RuntimeError(f"table {table.name} has no snapshot after a write")
     return Written(int(newest["summary"]["total-records"]), int(newest["snapshot_id"]))

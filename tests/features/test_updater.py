@@ -1,5 +1,6 @@
 """The history updater with a real broker, Feast and Valkey: clicks arrive once, whatever happens around them."""
 
+import itertools
 import os
 import threading
 import time
@@ -8,6 +9,15 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from redis import Redis
 from waiting import wait_until
 
@@ -278,3 +288,77 @@ def test_a_history_is_what_the_interactions_say(updater, reader):
     clicks = [click(number, NOW + number) for number in range(5)]
     updater.update(received(*clicks))
     assert list(reader.user_states([USER])[0].history.events) == [event_of(event) for event in clicks]
+
+
+class HistoriesAgainstASortedLog(RuleBasedStateMachine):
+    """Whatever befalls two updaters, a history is the newest of all that either was ever given, each event once."""
+
+    features: FeatureStore
+    erasures: LedgerReader
+    store: StoreSettings
+    namespace: Namespace
+    examples = itertools.count()
+    LIMIT = 4
+
+    @initialize()
+    def nobody(self) -> None:
+        example = next(self.examples)
+        self.users = [UserId(f"{example}-{name}") for name in "ab"]
+        self.log: list[Received] = []
+        self.committed = self.given = 0
+        self.reader = SyncOnlineReader(self.store, self.namespace)
+
+    def updater(self, reader: SyncOnlineReader) -> HistoryUpdater:
+        return HistoryUpdater(reader, self.features, self.erasures, self.LIMIT)
+
+    def next(self, count: int) -> list[Received]:
+        records = self.log[self.committed : self.committed + count]
+        self.given = max(self.given, self.committed + len(records))
+        return records
+
+    @rule(sent=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1)), min_size=1, max_size=6))
+    def send(self, sent: list[tuple[int, int]]) -> None:
+        for number, user in sent:  # an id says when it happened; late ones, repeats and equal times are common
+            event = click(number, NOW + number * 7 % 5, user=self.users[user])
+            self.log.append(Received(event, None, "topic", 0, len(self.log), NOW + len(self.log) // 2))
+
+    @rule(count=st.integers(1, 4))
+    def handle_and_commit(self, count: int) -> None:
+        self.updater(self.reader).update(self.next(count))
+        self.committed = min(self.committed + count, len(self.log))
+
+    @rule(count=st.integers(1, 4))
+    def handle_and_die(self, count: int) -> None:
+        self.updater(self.reader).update(self.next(count))
+
+    @rule(by=st.integers(1, 6))
+    def go_back(self, by: int) -> None:
+        self.committed = max(self.committed - by, 0)
+
+    @rule(count=st.integers(1, 4), meanwhile=st.integers(1, 6))
+    def fall_asleep_between_reading_and_writing(self, count: int, meanwhile: int) -> None:
+        records = self.next(count)
+        users = list(dict.fromkeys(UserId(record.event.user_id) for record in records))
+        reader = OnceStale(self.store, self.namespace, self.reader.user_states(users))
+        self.handle_and_commit(meanwhile)
+        self.updater(reader).update(records)
+        reader.close()
+
+    @invariant()
+    def each_history_is_that_of_the_sorted_log(self) -> None:
+        for user, state in zip(self.users, self.reader.user_states(self.users), strict=True):
+            known = {(r.event.happened_at, r.event.event_id) for r in self.log[: self.given] if r.event.user_id == user}
+            found = [(event.happened_at, event.event_id) for event in state.history.events]
+            assert found == sorted(known)[-self.LIMIT :]
+
+    def teardown(self) -> None:
+        self.reader.close()
+
+
+def test_whatever_befalls_two_updaters_a_history_is_the_sorted_log(features, erasures, store, namespace):
+    machine = type(
+        "Histories",
+        (HistoriesAgainstASortedLog,),
+        {"features": features, "erasures": erasures, "store": store, "namespace": namespace},
+    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=15, deadline=None))

@@ -1,7 +1,8 @@
 """What is a duplicate here is one in the lake too, and the memory is bounded."""
 
-from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from services.collect.recent import RecentIds, key_of
 from streaming.events import Interaction, ItemUpserted, Kind
@@ -41,17 +42,37 @@ def test_an_item_is_no_duplicate_of_an_interaction_with_its_id() -> None:
     assert not recent.knows(ItemUpserted(event_id="e", happened_at=NOON, received_at=NOON, producer="t", item_id="i"))
 
 
-@given(st.lists(st.integers(0, 12), max_size=60), st.integers(0, 8))
-def test_exactly_the_newest_ids_are_remembered_and_none_that_was_not_added(numbers: list[int], size: int) -> None:
-    recent = RecentIds(size)
-    added: list[int] = []
-    for number in numbers:
-        event = click(f"e{number}")
-        if not recent.knows(event):
-            recent.add([event])
-            added.append(number)
-    newest = added[-size:] if size else []
-    assert [number for number in range(13) if recent.knows(click(f"e{number}"))] == sorted(newest)
+class RecentIdsAgainstAList(RuleBasedStateMachine):
+    """Exactly the newest ids are remembered, and none that was not added."""
+
+    @initialize(size=st.integers(0, 6))
+    def nothing_yet(self, size: int) -> None:
+        self.size, self.recent = size, RecentIds(size)
+        self.added: list[int] = []
+
+    @rule(batch=st.lists(st.integers(0, 12), max_size=4))
+    def send(self, batch: list[int]) -> None:
+        fresh = [number for number in dict.fromkeys(batch) if not self.recent.knows(click(f"e{number}"))]
+        self.recent.add([click(f"e{number}") for number in fresh])
+        self.added += fresh
+
+    @rule(batch=st.lists(st.integers(0, 12), max_size=4))
+    def send_what_does_not_become_durable(self, batch: list[int]) -> None:
+        for number in batch:
+            self.recent.knows(click(f"e{number}"))
+
+    @rule()
+    def start_again(self) -> None:
+        self.nothing_yet(self.size)
+
+    @invariant()
+    def the_newest_are_known(self) -> None:
+        newest = self.added[-self.size :] if self.size else []
+        assert [number for number in range(13) if self.recent.knows(click(f"e{number}"))] == sorted(newest)
+
+
+TestRecentIdsAgainstAList = RecentIdsAgainstAList.TestCase
+TestRecentIdsAgainstAList.settings = settings(max_examples=50, stateful_step_count=15, deadline=None)
 
 
 def test_a_key_is_what_the_lake_merges_on() -> None:
