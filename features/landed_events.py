@@ -9,10 +9,10 @@ import msgspec
 from features.config import LakeSettings
 from features.landed import ms, present
 from features.snapshots import read_table
-from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, UserUpserted
+from streaming.events import Event, IdentityLinked, Interaction, ItemRemoved, ItemUpserted, UserUpserted
 from streaming.namespace import Namespace
 
-TABLES = ("interactions", "items", "users")
+TABLES = ("interactions", "items", "users", "identities")
 """The tables that hold what applications sent."""
 
 _BATCH = 5_000
@@ -36,6 +36,7 @@ def landed_event(table: str, row: Mapping[str, Any]) -> Event:
     kinds: dict[str, type[Any]] = {
         "interactions": Interaction,
         "users": UserUpserted,
+        "identities": IdentityLinked,
         "items": ItemRemoved if row.get("removed") else ItemUpserted,
     }
     event: Event = msgspec.convert(fields, kinds[table])

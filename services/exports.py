@@ -1,5 +1,6 @@
 """Exporting what has landed in the lake to a file that `flywheel import` takes."""
 
+import csv
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -50,6 +51,7 @@ _SCHEMAS = {
         ]
     ),
     "users": pa.schema([*_ENVELOPE, ("user_id", pa.string()), ("attributes", pa.string())]),
+    "identities": pa.schema([*_ENVELOPE, ("session_id", pa.string()), ("user_id", pa.string())]),
 }
 
 
@@ -57,6 +59,7 @@ class ExportForm(StrEnum):
     """What is written: an event a line as on the wire, or a row each."""
 
     JSONL = "jsonl"
+    CSV = "csv"
     PARQUET = "parquet"
 
 
@@ -72,10 +75,9 @@ def export_table(
     `progress` is told how many are written. Raises SnapshotMissing and NotExported.
     """
     draft = file.with_name(f"{file.name}.draft")
-    write = _json_lines if form is ExportForm.JSONL else _parquet
     count = 0
     try:
-        for count in write(landed_events(*lake, table), table, draft):
+        for count in _WRITERS[form](landed_events(*lake, table), table, draft):
             progress(count)
         draft.replace(file)
     except OSError as error:
@@ -101,6 +103,24 @@ def _parquet(events: Iterator[Event], table: str, file: Path) -> Iterator[int]:
             writer.write_table(pa.Table.from_pylist([_row(event) for event in batch], schema=_SCHEMAS[table]))
             count += len(batch)
             yield count
+
+
+def _csv(events: Iterator[Event], table: str, file: Path) -> Iterator[int]:
+    count = 0
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, _SCHEMAS[table].names)
+        writer.writeheader()
+        for batch in _batches(events):
+            writer.writerows({name: _cell(value) for name, value in _row(event).items()} for event in batch)
+            count += len(batch)
+            yield count
+
+
+_WRITERS = {ExportForm.JSONL: _json_lines, ExportForm.CSV: _csv, ExportForm.PARQUET: _parquet}
+
+
+def _cell(value: Any) -> Any:
+    return msgspec.json.encode(value).decode() if isinstance(value, list | bool) else value
 
 
 def _batches(events: Iterator[Event]) -> Iterator[list[Event]]:

@@ -46,8 +46,8 @@ def import_(
 
 
 def export(
-    table: Annotated[str, typer.Argument(help="interactions, items or users.")],
-    file: Annotated[Path, typer.Argument(help="Where to: a .jsonl or a .parquet file.")],
+    table: Annotated[str, typer.Argument(help="interactions, items, users or identities.")],
+    file: Annotated[Path, typer.Argument(help="Where to: a .jsonl, .csv or .parquet file.")],
     as_json: AsJson = False,
 ) -> None:
     """Write what has landed of a table to a file that `flywheel import` takes."""
@@ -59,7 +59,8 @@ def export(
     if table not in TABLES:
         raise ConfigurationError(f"{table!r} is no table to export: use {', '.join(TABLES)}")
     if suffix not in [*ExportForm]:
-        raise ConfigurationError(f"{file.name!r} ends neither in .jsonl nor in .parquet: rename it")
+        endings = ", ".join(f".{form}" for form in ExportForm)
+        raise ConfigurationError(f"{file.name!r} ends in none of {endings}: rename it")
     settings = load_settings()
     need_lake(settings)
     lake = settings.lake.under(settings.home), settings.topics.namespace

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -77,7 +78,10 @@ def truth(value: Any) -> bool:
 
 
 def texts(value: Any, separator: str) -> list[str]:
-    """Return a list of texts, from one text that `separator` divides or from a list."""
+    """Return a list of texts, from a list, as JSON too, or from one text that `separator` divides."""
+    if isinstance(value, str) and value.startswith("["):
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(value, type=list[str])
     if not isinstance(value, str):
         return [str(part) for part in value]
     return list(dict.fromkeys(part.strip() for part in value.split(separator) if part.strip()))

@@ -9,13 +9,23 @@ import pytest
 from pyspark.sql import SparkSession
 
 from features.config import LakeSettings, StoreSettings
+from features.landed_events import TABLES
 from features.landing import Lander, land
 from features.snapshots import read_table
 from services.exports import ExportForm, export_table
 from services.imports.format import Format
 from services.imports.run import Source, import_file
 from streaming.config import KafkaSettings
-from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, Kind, UserErased, UserUpserted
+from streaming.events import (
+    Event,
+    IdentityLinked,
+    Interaction,
+    ItemRemoved,
+    ItemUpserted,
+    Kind,
+    UserErased,
+    UserUpserted,
+)
 from streaming.namespace import Namespace, parse_namespace
 from streaming.producer import EventProducer
 from streaming.topic_creation import ensure_topics
@@ -63,6 +73,7 @@ EVENTS: list[Event] = [
     UserUpserted(**envelope(103), user_id="u1", attributes={"age": 30.0}),
     UserUpserted(**envelope(104), user_id="u2"),
     UserErased(**envelope(105), user_id="u3"),
+    IdentityLinked(**envelope(106), session_id='=s "1",\r\n', user_id="u1"),
 ]
 
 
@@ -75,7 +86,7 @@ def landed(spark: SparkSession, broker: KafkaSettings, lake: LakeSettings, store
 
     def rows(namespace: Namespace) -> dict[str, list[dict[str, Any]]]:
         land(Lander(spark, broker, lake, store, Topics(namespace), lambda: NOW), available_now=True)
-        tables = {name: read_table(lake, namespace, name).arrow for name in ("interactions", "items", "users")}
+        tables = {name: read_table(lake, namespace, name).arrow for name in TABLES}
         return {name: table.drop_columns([*OF_KAFKA]).sort_by("event_id").to_pylist() for name, table in tables.items()}
 
     return rows
@@ -103,8 +114,8 @@ def test_an_export_that_is_imported_in_another_namespace_lands_as_the_same_rows(
             counts[table] = export_table((lake, namespace), table, file, form, lambda _: None)
             report = import_file(Source(file, Format(form.value)), tmp_path, events.extend, NOW, lambda _: True)
             assert (report.cursor.published, report.cursor.bad) == (counts[table], 0), report.bad_rows
-        assert of_form["jsonl"] == of_form["parquet"]
+        assert of_form["jsonl"] == of_form["csv"] == of_form["parquet"]
         publish(other, of_form["jsonl"])
-    assert counts == {"interactions": 60, "items": 3, "users": 2}  # who was erased is not exported
+    assert counts == {"interactions": 60, "items": 3, "users": 2, "identities": 1}  # who was erased is not exported
     sent["users"] = [row for row in sent["users"] if not row["erased"]]
     assert landed(other) == sent
