@@ -1,7 +1,6 @@
 """The collector as a BentoML service, `services.collector:collector`; `flywheel serve collector` runs it."""
 
 import time
-import uuid
 
 from prometheus_client import CollectorRegistry
 
@@ -12,6 +11,7 @@ from services.collect.durable import BrokerCheck, DurableSender
 from services.collect.intake import Clerk
 from services.config import Settings, load_settings
 from services.metrics import CollectorMetrics, HttpMetrics
+from services.random_ids import RandomIds
 from services.spooling import event_spool
 from streaming.marks import Marker
 from streaming.namespace import Namespace
@@ -25,7 +25,7 @@ def build_collector(settings: Settings, registry: CollectorRegistry) -> Collecto
     serving, kafka, topics = settings.serving, settings.kafka, settings.topics
     clerk = Clerk(
         now=lambda: time.time_ns() // 1_000_000,
-        new_id=lambda: uuid.uuid4().hex,
+        new_id=RandomIds().new,
         max_age_ms=serving.event_max_age_hours * _HOUR_MS,
         max_ahead_ms=serving.event_max_ahead_seconds * 1000,
         marker=Marker(kafka, topics.namespace),

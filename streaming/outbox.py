@@ -53,7 +53,7 @@ class Delivery:
     spool: SpoolPlace | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Waiting:
     """An event that was handed to the producer; `deadline` in seconds of the monotonic clock."""
 

@@ -1,6 +1,6 @@
 """Records as Kafka takes them: what an event becomes, and what a spool keeps."""
 
-from dataclasses import dataclass
+import msgspec
 
 from streaming.codec import encode
 from streaming.events import Event, ItemRemoved, UserErased
@@ -9,11 +9,11 @@ from streaming.topics import Topics, key_of
 LARGEST_RECORD = 1_000_000
 """The most bytes of a record that are sent; Kafka's own limit is 1,048,576 with what it adds."""
 
+_ENDING = (ItemRemoved, UserErased)
 _OVERHEAD = 64  # of a record without its fields: in Kafka's log about 20 bytes, in a spool's page about 40
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A record for a topic; a null value lets compaction drop the key."""
 
     topic: str
@@ -24,13 +24,15 @@ class Record:
     @property
     def size(self) -> int:
         """About how many bytes it takes, wherever it is kept."""
-        headers = sum(len(name.encode()) + len(value) for name, value in self.headers)
-        return _OVERHEAD + len(self.topic.encode()) + len(self.key) + len(self.value or b"") + headers
+        size = _OVERHEAD + len(self.topic.encode()) + len(self.key) + len(self.value or b"")
+        for name, value in self.headers:
+            size += len(name.encode()) + len(value)
+        return size
 
 
 def records_of(topics: Topics, event: Event) -> list[Record]:
     """Return the records of an event: one, and for an `ItemRemoved` or `UserErased` the null record of its key too."""
     first = Record(topics.of(event), key_of(event), encode(event))
-    if isinstance(event, ItemRemoved | UserErased):
+    if isinstance(event, _ENDING):
         return [first, Record(first.topic, first.key, None)]
     return [first]

@@ -74,15 +74,15 @@ class Topics:
 
     def of(self, event: Event) -> str:  # noqa: PLR0911 - one for each topic
         """Return the topic that carries `event`."""
-        match event:
+        match event:  # the most frequent first
+            case Interaction():
+                return self.interactions
+            case Impression():
+                return self.impressions
             case ItemUpserted() | ItemRemoved():
                 return self.items
             case UserUpserted() | UserErased():
                 return self.users
-            case Impression():
-                return self.impressions
-            case Interaction():
-                return self.interactions
             case IdentityLinked():
                 return self.identities
             case ModelPromoted():
@@ -104,12 +104,12 @@ def parked(topic: str) -> str:
 def key_of(event: Event) -> bytes:
     """Return the record key: what must stay in order, or be compacted, together."""
     match event:
+        case Interaction() | Impression():
+            key = event.user_id if event.user_id is not None else f"session:{event.session_id}"
         case ItemUpserted() | ItemRemoved():
             key = event.item_id
         case UserUpserted() | UserErased():
             key = event.user_id
-        case Impression() | Interaction():
-            key = event.user_id if event.user_id is not None else f"session:{event.session_id}"
         case IdentityLinked():
             key = event.session_id
         case ModelPromoted():

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,21 +57,43 @@ class DurableSender:
 
     async def send(self, events: Sequence[Event]) -> list[Outcome]:
         """Send events in their order; returns what became of each once all are in Kafka, in the spool, or refused."""
-        loop = asyncio.get_running_loop()
-        outcomes: list[asyncio.Future[Outcome]] = [loop.create_future() for _ in events]
-
-        def tell(told: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
-            loop.call_soon_threadsafe(_tell, told, outcome)
+        if not events:
+            return []
+        together = _Together(len(events))
 
         def hand_over() -> None:
-            for event, told in zip(events, outcomes, strict=True):
-                self._outbox.send(event, functools.partial(tell, told))
+            for number, event in enumerate(events):
+                self._outbox.send(event, functools.partial(together.settle, number))
 
         await self._run(hand_over)
-        return [await told for told in outcomes]
+        return await together.known
 
     async def _run(self, function: Callable[..., None], *arguments: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+class _Together:
+    """What becomes of events that were sent at once. The loop is told once, when it is known of all."""
+
+    def __init__(self, count: int) -> None:
+        self._outcomes = [Outcome.NEITHER] * count
+        self._open = count
+        self._lock = threading.Lock()
+        self._loop = asyncio.get_running_loop()
+        self.known: asyncio.Future[list[Outcome]] = self._loop.create_future()
+
+    def settle(self, number: int, outcome: Outcome) -> None:
+        """Note what became of one of them; in any thread, once for each."""
+        with self._lock:
+            self._outcomes[number] = outcome
+            self._open -= 1
+            if self._open:
+                return
+        self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        if not self.known.done():  # the request may have run out of time
+            self.known.set_result(self._outcomes)
 
 
 class BrokerCheck:
@@ -109,8 +132,3 @@ class BrokerCheck:
             _log.warning("the broker does not answer: %s", error)
             self.close()
             return False
-
-
-def _tell(told: "asyncio.Future[Outcome]", outcome: Outcome) -> None:
-    if not told.done():  # the request may have run out of time
-        told.set_result(outcome)
