@@ -66,7 +66,8 @@ _Counts = dict[tuple[str, int], dict[str, int]]
 def land_batch(records: DataFrame, batch_id: int, target: Target, now: int) -> list[Landing]:
     """Commit one batch of decoded records, `now` in ms; running it again with the same records changes nothing.
 
-    What the ledger drops does not land, and what an entry that came meanwhile drops is taken out again.
+    What the ledger drops does not land, and what an entry that came meanwhile drops is taken out again. Raises
+    LeaseLost, LakeBusy and NotErased.
     """
     spark, topics, reader = records.sparkSession, target.topics, target.ledger
     reader.refresh()
@@ -85,6 +86,7 @@ def land_batch(records: DataFrame, batch_id: int, target: Target, now: int) -> l
             counts, summaries = _recounted(spark, topics, kept, summaries), _summarise(kept)
         if target.recent is not None:
             _count_recent(target.recent, kept, summaries, now)
+        target.lease.check()
         _send_aside(kept, summaries, target.kafka)
         landings = [_landing(summary, counts[_part(summary)], batch_id, now) for summary in summaries]
         _account(spark, target, landings)

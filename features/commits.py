@@ -1,12 +1,14 @@
-"""Commits to the lake beside other writers: no change is made on a base that is gone, but once more on the newest."""
+"""Commits to the lake beside other writers: a change that lost against another one is made again on the newest."""
 
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from py4j.protocol import Py4JJavaError
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.errors import IllegalArgumentException
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
 from features.lake import Table, table_name
@@ -19,14 +21,17 @@ _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 8
 _FIRST_PAUSE_S = 0.2
-# What Iceberg says of a change whose base is gone: files were compacted or deleted meanwhile, or its own retries of the
-# commit ran out; nothing was committed then. Of the last it does not know whether the catalogue took the commit.
+# What Iceberg says of a change whose base is gone: rows came, files were compacted or deleted meanwhile, or its own
+# retries of the commit ran out; nothing was committed then. Of the last it does not know whether the catalogue took it.
 # https://iceberg.apache.org/docs/latest/reliability
 _CONFLICTS = (
     "org.apache.iceberg.exceptions.ValidationException",
     "org.apache.iceberg.exceptions.CommitFailedException",
     "org.apache.iceberg.exceptions.CommitStateUnknownException",
+    "org.apache.iceberg.exceptions.NotFoundException",  # a file that was read went with an expired snapshot
 )
+# What it says when the snapshot that a merge began on has expired, as after an erasure.
+_EXPIRED = "is not an ancestor of"
 # What Hadoop says when a file of a local disk went away between being listed and being looked at.
 _WENT_AWAY = "Error while running command to get file permissions"
 
@@ -35,20 +40,28 @@ class LakeBusy(FlywheelError):
     """A change to the lake lost against another one time after time."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """A table as it was written: its rows and the snapshot that holds them."""
+
+    rows: int
+    snapshot_id: int
+
+
 def retried(change: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:
     """Return what `change` returns, made again from the newest snapshot when another commit came in between.
 
-    `change` must be one that may be made twice. Raises LakeBusy when it loses every time, Py4JJavaError when it fails
-    otherwise.
+    `change` must be one that may be made twice. Raises LakeBusy when it loses every time, Py4JJavaError and PySpark's
+    own errors when it fails otherwise.
     """
-    lost: Py4JJavaError | None = None
+    lost: Py4JJavaError | IllegalArgumentException | None = None
     for attempt in range(_ATTEMPTS):
         if lost is not None:
             _log.info("a commit to the lake lost against another one and is made again")
             pause(_FIRST_PAUSE_S * 2 ** (attempt - 1))
         try:
             return change()
-        except Py4JJavaError as error:
+        except (Py4JJavaError, IllegalArgumentException) as error:
             if not _is_conflict(error):
                 raise
             lost = error
@@ -64,7 +77,7 @@ def insert_missing(
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """Insert the rows of the view `source` for which the table has none that is the `same`, a condition on `known` and
-    `fresh`.
+    `fresh`. No two rows of `source` may be the same as one of the table.
 
     `check` runs before every attempt and may raise. By name: a table that a newer release has widened takes it, with
     nulls in what is new. Iceberg lets two merges that only insert both commit, so a lander that was stopped for longer
@@ -85,34 +98,46 @@ def insert_missing(
     retried(insert)
 
 
-def replace_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Callable[[], DataFrame]) -> None:
+def replace_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Callable[[], DataFrame]) -> Written:
     """Write `rows()` in place of all that the table holds, computed anew when another one changed it meanwhile.
 
-    Raises LakeBusy.
+    Returns what the table holds then. Raises LakeBusy.
     """
-    name = table_name(namespace, table)
 
     def overwrite() -> None:
-        before = newest_snapshot(spark, namespace, table)
-        writer = rows().select(*table.columns.names).writeTo(name).option("isolation-level", "serializable")
+        before = newest(spark, namespace, table)
+        writer = rows().select(*table.columns.names).writeTo(table_name(namespace, table))
+        writer = writer.option("isolation-level", "serializable")
         if before is not None:
-            writer = writer.option("validate-from-snapshot-id", before["snapshot_id"])
+            writer = writer.option("validate-from-snapshot-id", before.snapshot_id)
         writer.overwrite(F.lit(True))
 
     retried(overwrite)
+    written = newest(spark, namespace, table)
+    if written is None:
+        raise RuntimeError(f"table {table.name} has no snapshot after a write")
+    return written
 
 
-def newest_snapshot(spark: SparkSession, namespace: Namespace, table: Table) -> Row | None:
-    """Return the current row of the table's `snapshots`, None when nothing was written to it."""
-    name = table_name(namespace, table)
-    main = spark.table(f"{name}.refs").where("name = 'main'")
-    return spark.table(f"{name}.snapshots").join(main, "snapshot_id", "left_semi").first()
+def newest(spark: SparkSession, namespace: Namespace, table: Table) -> Written | None:
+    """Return what the table holds now, None when nothing was written to it."""
+    jvm: Any = spark.sparkContext._jvm
+    loaded = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(
+        spark._jsparkSession, table_name(namespace, table)
+    )
+    current = loaded.currentSnapshot()
+    if current is None:
+        return None
+    return Written(int(current.summary()["total-records"]), int(current.snapshotId()))
 
 
-def _is_conflict(error: Py4JJavaError) -> bool:
+def _is_conflict(error: Py4JJavaError | IllegalArgumentException) -> bool:
+    if isinstance(error, IllegalArgumentException):
+        return _EXPIRED in str(error)
     cause = error.java_exception
     while cause is not None:
-        if cause.getClass().getName() in _CONFLICTS or _WENT_AWAY in str(cause.getMessage()):
+        message = str(cause.getMessage())
+        if cause.getClass().getName() in _CONFLICTS or _WENT_AWAY in message or _EXPIRED in message:
             return True
         cause = cause.getCause()
     return False

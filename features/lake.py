@@ -220,8 +220,9 @@ _PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
-# `insert_missing` merges as if it might delete; with copies on write it would rewrite every file that it looks at.
-_OF_INSERTED = {"write.merge.mode": "merge-on-read"}
+# `insert_missing` is refused by this isolation alone, and merges as if it might delete: with copies on write it would
+# rewrite every file that has one of its rows.
+_OF_INSERTED = {"write.merge.isolation-level": "serializable", "write.merge.mode": "merge-on-read"}
 
 
 def table_name(namespace: Namespace, table: Table) -> str:

@@ -39,7 +39,7 @@ def recent_rows(interactions: DataFrame, as_of: datetime) -> DataFrame:
 def refresh(spark: SparkSession, namespace: Namespace, items: DataFrame, as_of: datetime) -> int:
     """Recompute the rows of the given items (item_id) at `as_of`; returns how many were wrong, missing or too old.
 
-    Doing so again changes nothing.
+    Doing so again changes nothing. Raises LakeBusy.
     """
     touched = F.broadcast(items.select("item_id").distinct())
     name, values = table_name(namespace, ITEM_RECENT), [n for n in ITEM_RECENT.columns.names if n not in _KEY]

@@ -1,14 +1,14 @@
 """The Spark jobs of the slow path: feature tables, then examples with their features as of their time."""
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.commits import newest_snapshot, replace_rows
+from features.commits import LakeBusy, Written, newest, replace_rows
 from features.labels import ExampleSpec, impression_examples, numbered_log, organic_examples
 from features.lake import (
     EXAMPLES,
@@ -29,13 +29,7 @@ from features.store import FeatureStore
 from features.transforms import item_features, user_features
 from streaming.namespace import Namespace
 
-
-@dataclass(frozen=True)
-class Written:
-    """A derived table as it was written: its rows and the snapshot that holds them."""
-
-    rows: int
-    snapshot_id: int
+_log = logging.getLogger(__name__)
 
 
 def build_features(spark: SparkSession, namespace: Namespace, as_of: datetime) -> dict[str, Written]:
@@ -61,10 +55,22 @@ def build_features(spark: SparkSession, namespace: Namespace, as_of: datetime) -
         return recent_rows(_table(spark, namespace, INTERACTIONS), as_of)
 
     return {
-        USER_FEATURES.name: _replace(spark, namespace, USER_FEATURES, users),
-        ITEM_FEATURES.name: _replace(spark, namespace, ITEM_FEATURES, items),
-        ITEM_RECENT.name: _replace(spark, namespace, ITEM_RECENT, recent),
+        USER_FEATURES.name: replace_rows(spark, namespace, USER_FEATURES, users),
+        ITEM_FEATURES.name: replace_rows(spark, namespace, ITEM_FEATURES, items),
+        ITEM_RECENT.name: _replace_recent(spark, namespace, recent),
     }
+
+
+def _replace_recent(spark: SparkSession, namespace: Namespace, rows: Callable[[], DataFrame]) -> Written:
+    """Compute the items' recent counts anew, unless the lander, which keeps them too, changes them every time."""
+    try:
+        return replace_rows(spark, namespace, ITEM_RECENT, rows)
+    except LakeBusy:
+        kept = newest(spark, namespace, ITEM_RECENT)
+        if kept is None:
+            raise
+        _log.warning("the items' recent counts are left as the lander has them, which changes them all the time")
+        return kept
 
 
 def build_training_set(
@@ -74,7 +80,7 @@ def build_training_set(
 
     Features that were logged when a slate was served win over joined ones. Raises LakeBusy.
     """
-    return _replace(spark, namespace, EXAMPLES, partial(_examples, spark, namespace, store, spec, as_of))
+    return replace_rows(spark, namespace, EXAMPLES, partial(_examples, spark, namespace, store, spec, as_of))
 
 
 def _examples(
@@ -103,11 +109,3 @@ def _column(name: str) -> Column:
 
 def _table(spark: SparkSession, namespace: Namespace, table: Table) -> DataFrame:
     return spark.table(table_name(namespace, table))
-
-
-def _replace(spark: SparkSession, namespace: Namespace, table: Table, rows: Callable[[], DataFrame]) -> Written:
-    replace_rows(spark, namespace, table, rows)
-    newest = newest_snapshot(spark, namespace, table)
-    if newest is None:
-        raise RuntimeError(f"table {table.name} has no snapshot after a write")
-    return Written(int(newest["summary"]["total-records"]), int(newest["snapshot_id"]))

@@ -4,10 +4,11 @@ from datetime import datetime
 
 from pyspark.sql import SparkSession
 
+from features.commits import Written
 from features.derived_erasure import without_erased
 from features.labels import ExampleSpec
 from features.store import FeatureStore
-from features.training_set import Written, build_features, build_training_set
+from features.training_set import build_features, build_training_set
 from services.config import Settings
 
 
@@ -21,7 +22,7 @@ def applied_store(settings: Settings) -> FeatureStore:
 def write_features(settings: Settings, spark: SparkSession, store: FeatureStore, as_of: datetime) -> dict[str, Written]:
     """Write the feature tables and the training examples as of a moment; returns what was written, by table.
 
-    Raises BrokerUnavailable, ErasureKeyMissing, LedgerMissing and LedgerUnreadable.
+    Raises BrokerUnavailable, ErasureKeyMissing, LakeBusy, LedgerMissing and LedgerUnreadable.
     """
     namespace = settings.topics.namespace
     with without_erased(spark, settings.kafka, settings.topics, settings.store):

@@ -19,4 +19,4 @@ if [ "$without" = "$embedded" ]; then
   set -- "$@" --extra text
   if [ "$accelerator" = gpu ]; then set -- "$@" --extra gpu; else set -- "$@" --group cpu; fi
 fi
-exec uv export --quiet --no-default-groups --no-emit-project --no-header --no-annotate --extra object-store --extra msk "$@"
+exec uv export --quiet --no-default-groups --no-emit-project --no-header --no-annotate --extra object-store "$@"

@@ -80,7 +80,7 @@ def truth(value: Any) -> bool:
 def texts(value: Any, separator: str) -> list[str]:
     """Return a list of texts, from a list, as JSON too, or from one text that `separator` divides."""
     if isinstance(value, str) and value.startswith("["):
-        with suppress(msgspec.DecodeError):
+        with suppress(msgspec.DecodeError, UnicodeEncodeError):  # the last: it is not in the file's encoding
             return msgspec.json.decode(value, type=list[str])
     if not isinstance(value, str):
         return [str(part) for part in value]
@@ -97,7 +97,7 @@ def json_object(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise BadValue(f"is no JSON object: {error}") from error
     if not isinstance(value, dict):
         raise BadValue("is no object")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from features.commits import insert_missing, replace_rows
 from features.lake import INTERACTIONS, ITEM_RECENT, table_name
+from features.maintenance import expire_snapshots
 from streaming.namespace import Namespace
 from tests.features.rows import append, at, frame, interaction
 
@@ -41,10 +43,14 @@ class Gate:
 
         return rows.coalesce(1).mapInArrow(wait, rows.schema)
 
-    def open(self) -> Iterator[None]:
+    @contextmanager
+    def shut(self) -> Iterator[None]:
+        """Have the first reader wait while the block runs."""
         with self.pipe.open("wb"):  # waits for the reader
-            yield
-            self.pipe.unlink()
+            try:
+                yield
+            finally:
+                self.pipe.unlink()
 
 
 @pytest.fixture
@@ -65,12 +71,55 @@ def test_a_lander_that_slept_while_another_one_landed_the_same_inserts_nothing(
     frame(spark, INTERACTIONS, events).createOrReplaceTempView("events")
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(insert_missing, asleep, tables, INTERACTIONS, "events", SAME, gate.attempt)
-        for _ in gate.open():
+        with gate.shut():
             insert_missing(spark, tables, INTERACTIONS, "events", SAME)
         done.result()
     rows = spark.table(table_name(tables, INTERACTIONS)).collect()
     assert sorted(row["event_id"] for row in rows) == ["e0", "e1", "e2", "e3"]
     assert len(gate.attempts) == 2
+
+
+def test_a_lander_whose_base_expired_in_an_erasure_meanwhile_lands_on_what_is_there(
+    spark: SparkSession, tables: Namespace, gate: Gate
+) -> None:
+    name = table_name(tables, INTERACTIONS)
+    append(spark, tables, INTERACTIONS, [interaction(8, "erased", "i", at(0)), interaction(9, "u", "i", at(0))])
+    asleep = spark.newSession()
+    gate.behind(frame(asleep, INTERACTIONS, [interaction(1, "u", "i", at(0))])).createOrReplaceTempView("events")
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(insert_missing, asleep, tables, INTERACTIONS, "events", SAME, gate.attempt)
+        with gate.shut():
+            spark.sql(f"DELETE FROM {name} WHERE user_id = 'erased'")  # noqa: S608 - own names only
+            expire_snapshots(spark, name, 1)
+        done.result()
+    assert sorted(row["event_id"] for row in spark.table(name).collect()) == ["e1", "e9"]
+    assert len(gate.attempts) == 2
+
+
+class LeaseGone(Exception):
+    """What the check of a lander raises whose lease ran out."""
+
+
+def test_a_lander_that_lost_its_lease_meanwhile_does_not_try_again(
+    spark: SparkSession, tables: Namespace, gate: Gate
+) -> None:
+    events = [interaction(1, "u", "i", at(0))]
+    asleep = spark.newSession()
+    gate.behind(frame(asleep, INTERACTIONS, events)).createOrReplaceTempView("events")
+    frame(spark, INTERACTIONS, events).createOrReplaceTempView("events")
+
+    def check() -> None:
+        gate.attempt()
+        if len(gate.attempts) > 1:
+            raise LeaseGone
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(insert_missing, asleep, tables, INTERACTIONS, "events", SAME, check)
+        with gate.shut():
+            insert_missing(spark, tables, INTERACTIONS, "events", SAME)
+        with pytest.raises(LeaseGone):
+            done.result()
+    assert spark.table(table_name(tables, INTERACTIONS)).count() == 1
 
 
 def test_inserting_what_is_there_rewrites_no_file(spark: SparkSession, tables: Namespace) -> None:
@@ -99,7 +148,7 @@ def test_a_row_that_came_while_a_replacement_was_computed_is_computed_into_it(
 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(replace_rows, spark, tables, ITEM_RECENT, computed)
-        for _ in gate.open():
+        with gate.shut():
             append(spark, tables, ITEM_RECENT, derived[before:])
         done.result()
     found = sorted(row["item_id"] for row in spark.table(table_name(tables, ITEM_RECENT)).collect())

@@ -134,6 +134,15 @@ def test_the_events_of_metarank_keep_their_session_and_the_ranking_that_they_ans
     assert [(bad.row, bad.field) for bad in report.bad_rows] == [(6, "user_id"), (7, "fields"), (8, "event")]
 
 
+@pytest.mark.parametrize("cell", ['"[""Café""]"', '"{""place"": ""Café""}"'])
+def test_a_cell_of_json_in_another_encoding_is_a_bad_row_and_the_others_come_in(tmp_path: Path, cell: str) -> None:
+    column = "categories" if "[" in cell else "attributes"
+    file = text_file(tmp_path, "items.csv", f"item_id,happened_at,{column}\ni1,1,{cell}\ni2,1,\n", "latin-1")
+    [item], report = imported(Source(file, Format.CSV))
+    assert item.item_id == "i2"
+    assert [bad.row for bad in report.bad_rows] == [1]
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
