@@ -9,7 +9,7 @@ from functools import partial, reduce
 from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.commits import insert_missing
+from features.commits import insert_missing, same_in
 from features.decoding import DEAD, ERASED, EVENT, PARKED, TOMBSTONE
 from features.erasing import PLACE, at_places, erase_rows, erased_places
 from features.kafka_source import kafka_options
@@ -193,11 +193,10 @@ def _merge(target: Target, table: Table, records: DataFrame, summaries: list[Row
         .where("copy = 1")
         .drop("copy")
     )
-    fresh.createOrReplaceTempView("fresh")
     same = (
         f"known.event_id = fresh.event_id AND to_date(known.happened_at) = to_date(fresh.happened_at) AND known.{span}"
     )
-    insert_missing(spark, target.topics.namespace, table, "fresh", same, target.lease.check)
+    insert_missing(fresh, target.topics.namespace, table, same, target.lease.check)
     rows = (
         spark.table(name).where(f"{span} AND ({_offsets(summaries)})").groupBy("topic", "partition").count().collect()
     )
@@ -265,6 +264,6 @@ def _landing(summary: Row, counts: dict[str, int], batch_id: int, now: int) -> L
 def _account(spark: SparkSession, target: Target, landings: list[Landing]) -> None:
     if not landings:
         return
-    spark.createDataFrame([asdict(landing) for landing in landings], LANDINGS.columns).createOrReplaceTempView("landed")
-    same = " AND ".join(f"known.{name} = fresh.{name}" for name in ("topic", "partition", "from_offset"))
-    insert_missing(spark, target.topics.namespace, LANDINGS, "landed", same, target.lease.check)
+    rows = spark.createDataFrame([asdict(landing) for landing in landings], LANDINGS.columns)
+    same = same_in(("topic", "partition", "from_offset"))
+    insert_missing(rows, target.topics.namespace, LANDINGS, same, target.lease.check)

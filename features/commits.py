@@ -2,16 +2,16 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import IllegalArgumentException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.lake import Table, table_name
+from features.lake import Table, iceberg_table, table_name
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
 
@@ -69,22 +69,19 @@ def retried(change: Callable[[], T], pause: Callable[[float], None] = time.sleep
 
 
 def insert_missing(
-    spark: SparkSession,
-    namespace: Namespace,
-    table: Table,
-    source: str,
-    same: str,
-    check: Callable[[], None] = lambda: None,
+    rows: DataFrame, namespace: Namespace, table: Table, same: str, check: Callable[[], None] = lambda: None
 ) -> None:
-    """Insert the rows of the view `source` for which the table has none that is the `same`, a condition on `known` and
-    `fresh`. No two rows of `source` may be the same as one of the table.
+    """Insert the rows for which the table has none that is the `same`, a condition on `known` and `fresh`.
 
-    `check` runs before every attempt and may raise. By name: a table that a newer release has widened takes it, with
-    nulls in what is new. Iceberg lets two merges that only insert both commit, so a lander that was stopped for longer
-    than its lease would insert beside the next one. Hence this one says that it may delete, which it never does: then
-    it is refused, and made again, when rows came in between that it has not looked at. Raises LakeBusy.
+    No two of `rows` may be the same as one of the table. `check` runs before every attempt and may raise. Columns go by
+    name: a table that a newer release has widened takes them, with nulls in what is new. Raises LakeBusy.
+
+    Iceberg lets two merges that only insert both commit, so a lander that was stopped for longer than its lease would
+    insert beside the next one. Hence this one says that it may delete, which it never does: then it is refused, and
+    made again, when rows came in between that it has not looked at.
     """
-    names = table.schema().names
+    spark, names, source = rows.sparkSession, table.schema().names, f"fresh_{table.name}"
+    rows.createOrReplaceTempView(source)
     merge = (
         f"MERGE INTO {table_name(namespace, table)} AS known USING {source} AS fresh ON {same} "  # noqa: S608
         f"WHEN MATCHED AND false THEN DELETE WHEN NOT MATCHED THEN INSERT ({', '.join(names)}) "
@@ -98,6 +95,11 @@ def insert_missing(
     retried(insert)
 
 
+def same_in(names: Iterable[str]) -> str:
+    """Return the condition that `known` and `fresh` are equal in some columns."""
+    return " AND ".join(f"known.{name} = fresh.{name}" for name in names)
+
+
 def replace_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Callable[[], DataFrame]) -> Written:
     """Write `rows()` in place of all that the table holds, computed anew when another one changed it meanwhile.
 
@@ -105,7 +107,7 @@ def replace_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: 
     """
 
     def overwrite() -> None:
-        before = newest(spark, namespace, table)
+        before = current_snapshot(spark, namespace, table)
         writer = rows().select(*table.columns.names).writeTo(table_name(namespace, table))
         writer = writer.option("isolation-level", "serializable")
         if before is not None:
@@ -113,19 +115,15 @@ def replace_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: 
         writer.overwrite(F.lit(True))
 
     retried(overwrite)
-    written = newest(spark, namespace, table)
+    written = current_snapshot(spark, namespace, table)
     if written is None:
         raise RuntimeError(f"table {table.name} has no snapshot after a write")
     return written
 
 
-def newest(spark: SparkSession, namespace: Namespace, table: Table) -> Written | None:
+def current_snapshot(spark: SparkSession, namespace: Namespace, table: Table) -> Written | None:
     """Return what the table holds now, None when nothing was written to it."""
-    jvm: Any = spark.sparkContext._jvm
-    loaded = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(
-        spark._jsparkSession, table_name(namespace, table)
-    )
-    current = loaded.currentSnapshot()
+    current = iceberg_table(spark, table_name(namespace, table)).currentSnapshot()
     if current is None:
         return None
     return Written(int(current.summary()["total-records"]), int(current.snapshotId()))

@@ -6,7 +6,7 @@ from functools import partial
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.commits import insert_missing, retried
+from features.commits import insert_missing, retried, same_in
 from features.lake import ERASED_ROWS, Table, table_name
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
@@ -32,7 +32,7 @@ def erase_rows(spark: SparkSession, namespace: Namespace, table: Table, rows: Ca
         if not places:
             return erased
         found = spark.createDataFrame(places, "topic string, partition int, offset bigint")
-        _record(spark, namespace, found, now)
+        _record(namespace, found, now)
         retried(partial(_delete, spark, namespace, table, found))
         erased += len(places)
     raise NotErased(f"rows of table {table.name!r} keep coming: erase again once landing has stopped")
@@ -48,16 +48,14 @@ def at_places(table: DataFrame, places: DataFrame) -> DataFrame:
     return table.join(F.broadcast(places), list(PLACE), "left_semi")
 
 
-def _record(spark: SparkSession, namespace: Namespace, found: DataFrame, now: int) -> None:
-    found.withColumn("erased_at", F.timestamp_millis(F.lit(now))).createOrReplaceTempView("erased_now")
-    same = " AND ".join(f"known.{name} = fresh.{name}" for name in PLACE)
-    insert_missing(spark, namespace, ERASED_ROWS, "erased_now", same)
+def _record(namespace: Namespace, found: DataFrame, now: int) -> None:
+    rows = found.withColumn("erased_at", F.timestamp_millis(F.lit(now)))
+    insert_missing(rows, namespace, ERASED_ROWS, same_in(PLACE))
 
 
 def _delete(spark: SparkSession, namespace: Namespace, table: Table, found: DataFrame) -> None:
     found.createOrReplaceTempView("erased_now")
     spark.sql(
-        f"DELETE FROM {table_name(namespace, table)} AS known WHERE EXISTS (SELECT 1 FROM erased_now WHERE "  # noqa: S608
-        "known.topic = erased_now.topic AND known.partition = erased_now.partition "
-        "AND known.offset = erased_now.offset)"
+        f"DELETE FROM {table_name(namespace, table)} AS known "  # noqa: S608 - own names
+        f"WHERE EXISTS (SELECT 1 FROM erased_now AS fresh WHERE {same_in(PLACE)})"
     )

@@ -1,6 +1,7 @@
 """The lake's tables: what columns they have, how they are laid out, and how they come to be."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql.types import (
@@ -228,6 +229,12 @@ _OF_INSERTED = {"write.merge.isolation-level": "serializable", "write.merge.mode
 def table_name(namespace: Namespace, table: Table) -> str:
     """Return the table's full name in Spark SQL."""
     return f"{CATALOG}.{namespace}.{table.name}"
+
+
+def iceberg_table(spark: SparkSession, name: str) -> Any:
+    """Return Iceberg's own `org.apache.iceberg.Table` of a table's full name, for what Spark SQL does not offer."""
+    jvm: Any = spark.sparkContext._jvm
+    return jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, name)
 
 
 def landed_tables(topics: Topics) -> dict[str, Table]:

@@ -19,6 +19,7 @@ from features.lake import (
     LANDED_OF_USERS,
     USER_FEATURES,
     Table,
+    iceberg_table,
     table_name,
 )
 from features.ledgered import mark_of, owner_column
@@ -162,9 +163,8 @@ def _rewrite_manifests(spark: SparkSession, name: str) -> None:
     table's only manifest as it is.
     """
     jvm: Any = spark.sparkContext._jvm
-    table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, name)
     together = jvm.com.google.common.base.Functions.constant(1)
-    table.rewriteManifests().clusterBy(together).commit()
+    iceberg_table(spark, name).rewriteManifests().clusterBy(together).commit()
 
 
 def _at(spark: SparkSession, name: str, tag: str) -> DataFrame:

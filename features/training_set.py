@@ -8,7 +8,7 @@ from functools import partial
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
-from features.commits import LakeBusy, Written, newest, replace_rows
+from features.commits import LakeBusy, Written, current_snapshot, replace_rows
 from features.labels import ExampleSpec, impression_examples, numbered_log, organic_examples
 from features.lake import (
     EXAMPLES,
@@ -66,7 +66,7 @@ def _replace_recent(spark: SparkSession, namespace: Namespace, rows: Callable[[]
     try:
         return replace_rows(spark, namespace, ITEM_RECENT, rows)
     except LakeBusy:
-        kept = newest(spark, namespace, ITEM_RECENT)
+        kept = current_snapshot(spark, namespace, ITEM_RECENT)
         if kept is None:
             raise
         _log.warning("the items' recent counts are left as the lander has them, which changes them all the time")

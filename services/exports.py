@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from streaming.events import Event
 from streaming.namespace import Namespace
 
 _BATCH = 5_000
+_Write = Callable[[list[Event]], object]
 _TIME = pa.timestamp("ms", "UTC")
 _ENVELOPE = [
     ("type", pa.string()),
@@ -77,8 +79,11 @@ def export_table(
     draft = file.with_name(f"{file.name}.draft")
     count = 0
     try:
-        for count in _WRITERS[form](landed_events(*lake, table), table, draft):
-            progress(count)
+        with _WRITERS[form](draft, table) as write:
+            for batch in _batches(landed_events(*lake, table)):
+                write(batch)
+                count += len(batch)
+                progress(count)
         draft.replace(file)
     except OSError as error:
         raise NotExported(f"{file} cannot be written: {error.strerror}") from error
@@ -87,33 +92,25 @@ def export_table(
     return count
 
 
-def _json_lines(events: Iterator[Event], _table: str, file: Path) -> Iterator[int]:
-    count = 0
+@contextmanager
+def _json_lines(file: Path, _table: str) -> Iterator[_Write]:
     with file.open("wb") as stream:
-        for batch in _batches(events):
-            stream.writelines(encode(event) + b"\n" for event in batch)
-            count += len(batch)
-            yield count
+        yield lambda events: stream.writelines(encode(event) + b"\n" for event in events)
 
 
-def _parquet(events: Iterator[Event], table: str, file: Path) -> Iterator[int]:
-    count = 0
-    with pq.ParquetWriter(file, _SCHEMAS[table]) as writer:
-        for batch in _batches(events):
-            writer.write_table(pa.Table.from_pylist([_row(event) for event in batch], schema=_SCHEMAS[table]))
-            count += len(batch)
-            yield count
-
-
-def _csv(events: Iterator[Event], table: str, file: Path) -> Iterator[int]:
-    count = 0
+@contextmanager
+def _csv(file: Path, table: str) -> Iterator[_Write]:
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, _SCHEMAS[table].names)
         writer.writeheader()
-        for batch in _batches(events):
-            writer.writerows({name: _cell(value) for name, value in _row(event).items()} for event in batch)
-            count += len(batch)
-            yield count
+        yield lambda events: writer.writerows({name: _cell(value) for name, value in _row(e).items()} for e in events)
+
+
+@contextmanager
+def _parquet(file: Path, table: str) -> Iterator[_Write]:
+    schema = _SCHEMAS[table]
+    with pq.ParquetWriter(file, schema) as writer:
+        yield lambda events: writer.write_table(pa.Table.from_pylist([_row(e) for e in events], schema=schema))
 
 
 _WRITERS = {ExportForm.JSONL: _json_lines, ExportForm.CSV: _csv, ExportForm.PARQUET: _parquet}

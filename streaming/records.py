@@ -9,10 +9,11 @@ from streaming.topics import Topics, key_of
 LARGEST_RECORD = 1_000_000
 """The most bytes of a record that are sent; Kafka's own limit is 1,048,576 with what it adds."""
 
-_ENDING = (ItemRemoved, UserErased)
+_WITH_TOMBSTONE = (ItemRemoved, UserErased)
 _OVERHEAD = 64  # of a record without its fields: in Kafka's log about 20 bytes, in a spool's page about 40
 
 
+# Without cycles, so the garbage collector need not know of any.
 class Record(msgspec.Struct, frozen=True, gc=False):
     """A record for a topic; a null value lets compaction drop the key."""
 
@@ -33,6 +34,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 def records_of(topics: Topics, event: Event) -> list[Record]:
     """Return the records of an event: one, and for an `ItemRemoved` or `UserErased` the null record of its key too."""
     first = Record(topics.of(event), key_of(event), encode(event))
-    if isinstance(event, _ENDING):
+    if isinstance(event, _WITH_TOMBSTONE):
         return [first, Record(first.topic, first.key, None)]
     return [first]

@@ -59,41 +59,41 @@ class DurableSender:
         """Send events in their order; returns what became of each once all are in Kafka, in the spool, or refused."""
         if not events:
             return []
-        together = _Together(len(events))
+        batch = _Batch(len(events))
 
         def hand_over() -> None:
             for number, event in enumerate(events):
-                self._outbox.send(event, functools.partial(together.settle, number))
+                self._outbox.send(event, functools.partial(batch.settle, number))
 
         await self._run(hand_over)
-        return await together.known
+        return await batch.outcomes
 
     async def _run(self, function: Callable[..., None], *arguments: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
-class _Together:
-    """What becomes of events that were sent at once. The loop is told once, when it is known of all."""
+class _Batch:
+    """What became of events that were sent together; `outcomes` is done when it is known of all of them."""
 
     def __init__(self, count: int) -> None:
-        self._outcomes = [Outcome.NEITHER] * count
-        self._open = count
+        self._known = [Outcome.NEITHER] * count
+        self._left = count
         self._lock = threading.Lock()
         self._loop = asyncio.get_running_loop()
-        self.known: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self.outcomes: asyncio.Future[list[Outcome]] = self._loop.create_future()
 
     def settle(self, number: int, outcome: Outcome) -> None:
         """Note what became of one of them; in any thread, once for each."""
         with self._lock:
-            self._outcomes[number] = outcome
-            self._open -= 1
-            if self._open:
+            self._known[number] = outcome
+            self._left -= 1
+            if self._left:
                 return
         self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:
-        if not self.known.done():  # the request may have run out of time
-            self.known.set_result(self._outcomes)
+        if not self.outcomes.done():  # the request may have run out of time
+            self.outcomes.set_result(self._known)
 
 
 class BrokerCheck:

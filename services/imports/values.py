@@ -79,11 +79,11 @@ def truth(value: Any) -> bool:
 
 def texts(value: Any, separator: str) -> list[str]:
     """Return a list of texts, from a list, as JSON too, or from one text that `separator` divides."""
-    if isinstance(value, str) and value.startswith("["):
-        with suppress(msgspec.DecodeError, UnicodeEncodeError):  # the last: it is not in the file's encoding
-            return msgspec.json.decode(value, type=list[str])
     if not isinstance(value, str):
         return [str(part) for part in value]
+    if value.startswith("["):
+        with suppress(msgspec.DecodeError, UnicodeEncodeError):  # the last: it is not in the file's encoding
+            return msgspec.json.decode(value, type=list[str])
     return list(dict.fromkeys(part.strip() for part in value.split(separator) if part.strip()))
 
 

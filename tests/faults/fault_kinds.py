@@ -105,7 +105,7 @@ def two_landers(scene: Scene) -> None:
     before = log.stat().st_size
     second = scene.world.command("lander", "--available-now")
     try:
-        wait_for("the second lander ends", lambda: not second.running, 240, scene.world.tend)
+        wait_for("the second lander ends", lambda: not second.running, 120, scene.world.tend)
         words = "\n".join(second.tail(20))
         first = log.read_bytes()[before:].decode(errors="replace")
         gave_way = "one is enough" in words or "one is enough" in first or "the lease of the lander ran out" in first

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from features.commits import insert_missing, replace_rows
+from features.commits import insert_missing, replace_rows, same_in
 from features.lake import INTERACTIONS, ITEM_RECENT, table_name
 from features.maintenance import expire_snapshots
 from streaming.namespace import Namespace
 from tests.features.rows import append, at, frame, interaction
 
-SAME = "known.event_id = fresh.event_id"
+SAME = same_in(["event_id"])
 
 
 @dataclass
@@ -67,12 +67,11 @@ def test_a_lander_that_slept_while_another_one_landed_the_same_inserts_nothing(
     if before:
         append(spark, tables, INTERACTIONS, events[:before])
     asleep = spark.newSession()
-    gate.behind(frame(asleep, INTERACTIONS, events)).createOrReplaceTempView("events")
-    frame(spark, INTERACTIONS, events).createOrReplaceTempView("events")
+    late, next_one = gate.behind(frame(asleep, INTERACTIONS, events)), frame(spark, INTERACTIONS, events)
     with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(insert_missing, asleep, tables, INTERACTIONS, "events", SAME, gate.attempt)
+        done = pool.submit(insert_missing, late, tables, INTERACTIONS, SAME, gate.attempt)
         with gate.shut():
-            insert_missing(spark, tables, INTERACTIONS, "events", SAME)
+            insert_missing(next_one, tables, INTERACTIONS, SAME)
         done.result()
     rows = spark.table(table_name(tables, INTERACTIONS)).collect()
     assert sorted(row["event_id"] for row in rows) == ["e0", "e1", "e2", "e3"]
@@ -85,9 +84,9 @@ def test_a_lander_whose_base_expired_in_an_erasure_meanwhile_lands_on_what_is_th
     name = table_name(tables, INTERACTIONS)
     append(spark, tables, INTERACTIONS, [interaction(8, "erased", "i", at(0)), interaction(9, "u", "i", at(0))])
     asleep = spark.newSession()
-    gate.behind(frame(asleep, INTERACTIONS, [interaction(1, "u", "i", at(0))])).createOrReplaceTempView("events")
+    late = gate.behind(frame(asleep, INTERACTIONS, [interaction(1, "u", "i", at(0))]))
     with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(insert_missing, asleep, tables, INTERACTIONS, "events", SAME, gate.attempt)
+        done = pool.submit(insert_missing, late, tables, INTERACTIONS, SAME, gate.attempt)
         with gate.shut():
             spark.sql(f"DELETE FROM {name} WHERE user_id = 'erased'")  # noqa: S608 - own names only
             expire_snapshots(spark, name, 1)
@@ -105,8 +104,7 @@ def test_a_lander_that_lost_its_lease_meanwhile_does_not_try_again(
 ) -> None:
     events = [interaction(1, "u", "i", at(0))]
     asleep = spark.newSession()
-    gate.behind(frame(asleep, INTERACTIONS, events)).createOrReplaceTempView("events")
-    frame(spark, INTERACTIONS, events).createOrReplaceTempView("events")
+    late, next_one = gate.behind(frame(asleep, INTERACTIONS, events)), frame(spark, INTERACTIONS, events)
 
     def check() -> None:
         gate.attempt()
@@ -114,9 +112,9 @@ def test_a_lander_that_lost_its_lease_meanwhile_does_not_try_again(
             raise LeaseGone
 
     with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(insert_missing, asleep, tables, INTERACTIONS, "events", SAME, check)
+        done = pool.submit(insert_missing, late, tables, INTERACTIONS, SAME, check)
         with gate.shut():
-            insert_missing(spark, tables, INTERACTIONS, "events", SAME)
+            insert_missing(next_one, tables, INTERACTIONS, SAME)
         with pytest.raises(LeaseGone):
             done.result()
     assert spark.table(table_name(tables, INTERACTIONS)).count() == 1
@@ -124,12 +122,10 @@ def test_a_lander_that_lost_its_lease_meanwhile_does_not_try_again(
 
 def test_inserting_what_is_there_rewrites_no_file(spark: SparkSession, tables: Namespace) -> None:
     name = table_name(tables, INTERACTIONS)
-    frame(spark, INTERACTIONS, [interaction(number, "u", "i", at(0)) for number in range(4)]).createOrReplaceTempView(
-        "events"
-    )
-    insert_missing(spark, tables, INTERACTIONS, "events", SAME)
+    events = frame(spark, INTERACTIONS, [interaction(number, "u", "i", at(0)) for number in range(4)])
+    insert_missing(events, tables, INTERACTIONS, SAME)
     files = {row["file_path"] for row in spark.table(f"{name}.files").collect()}
-    insert_missing(spark, tables, INTERACTIONS, "events", SAME)
+    insert_missing(events, tables, INTERACTIONS, SAME)
     assert {row["file_path"] for row in spark.table(f"{name}.all_files").collect()} == files
 
 

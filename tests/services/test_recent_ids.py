@@ -45,7 +45,7 @@ def test_an_item_is_no_duplicate_of_an_interaction_with_its_id() -> None:
 class RecentIdsAgainstAList(RuleBasedStateMachine):
     """Exactly the newest ids are remembered, and none that was not added."""
 
-    @initialize(size=st.integers(0, 6))
+    @initialize(size=st.integers(0, 8))
     def nothing_yet(self, size: int) -> None:
         self.size, self.recent = size, RecentIds(size)
         self.added: list[int] = []
