@@ -4,12 +4,14 @@ Each change of the champion is a new numbered file, made by exclusive creation: 
 and the other is told, so promote and rollback are one atomic step each, on a folder as on an object store.
 """
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import fsspec
 import msgspec
+from fsspec import AbstractFileSystem
 
 from models.artifact import SPEC
 from models.spec import Lineage
@@ -27,6 +29,10 @@ class NothingToRollBackTo(FlywheelError):
 
 class ChampionChanged(FlywheelError):
     """Another process changed the champion meanwhile."""
+
+
+class AnotherHistory(FlywheelError):
+    """Two registries name different champions under one number."""
 
 
 class UnknownModel(FlywheelError):
@@ -77,6 +83,24 @@ class Registry:
         for name in self._names(source):
             if name != "COMPLETE":
                 self._files.get_file(f"{source}/{name}", str(target / name))
+
+    def copy_to(self, other: "Registry") -> list[str]:
+        """Copy what `other` lacks, the champions last; returns the versions that were complete here.
+
+        Interrupted, it goes on when it is called again; nothing is overwritten. Raises AnotherHistory, before anything
+        is copied, when `other` has another champion under the number of one here.
+        """
+        champions = {name: self._files.cat_file(f"{self._champions}/{name}") for name in self._names(self._champions)}
+        other._refuse_others(champions)
+        versions = self.versions()
+        for version in versions:
+            self._copy_artifact(version, other)
+        for version in self._names(self._gone):
+            if other.training_set_gone_since(version) is None:
+                self._copy(f"{self._gone}/{version}", other._files, f"{other._gone}/{version}")
+        for name in champions:
+            self._copy(f"{self._champions}/{name}", other._files, f"{other._champions}/{name}")
+        return versions
 
     def versions(self) -> list[str]:
         """Return the versions that are complete, sorted."""
@@ -165,6 +189,26 @@ class Registry:
     def _require(self, version: str) -> None:
         if "/" in version or not self._files.exists(f"{self._artifacts}/{version}/COMPLETE"):
             raise UnknownModel(f"the registry has no model {version!r}: `flywheel models` lists them")
+
+    def _refuse_others(self, champions: Mapping[str, bytes]) -> None:
+        for name, entry in champions.items():
+            path = f"{self._champions}/{name}"
+            if self._files.exists(path) and self._files.cat_file(path) not in (entry, b""):  # b"": its writer died
+                raise AnotherHistory(
+                    f"{path} names another champion than the registry that shall be copied there: both have gone on by "
+                    "themselves, so move one of them away first"
+                )
+
+    def _copy_artifact(self, version: str, other: "Registry") -> None:
+        source, target = f"{self._artifacts}/{version}", f"{other._artifacts}/{version}"
+        if not other._files.exists(f"{target}/COMPLETE"):
+            for name in sorted(self._names(source), key=lambda name: name == "COMPLETE"):
+                self._copy(f"{source}/{name}", other._files, f"{target}/{name}")
+
+    def _copy(self, source: str, files: AbstractFileSystem, target: str) -> None:
+        files.makedirs(target.rpartition("/")[0], exist_ok=True)
+        with self._files.open(source, "rb") as reader, files.open(target, "wb") as writer:
+            shutil.copyfileobj(reader, writer)
 
     def _read_champions(self) -> Iterator[Champion]:
         for name in self._names(self._champions):

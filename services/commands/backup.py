@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.commands.common import AsJson, lake_session, need_lake, say, show
+from streaming.namespace import Namespace
 
 if TYPE_CHECKING:
     from features.backup import Holder, Index
+    from models.registry import Registry
     from services.config import Settings
 
 Where = Annotated[str, typer.Argument(help="Folder or object store URL of the backup.")]
@@ -26,13 +28,14 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(where: Where, as_json: AsJson = False) -> None:
-    """Copy the lake, Feast's registry and the erasure ledger to a folder or URL; a second time only what is new."""
+    """Copy lake, Feast's registry, models and erasure ledger to a folder or URL; a second time only what is new."""
     from features.backup import Place, back_up
     from services.config import load_settings
 
     settings = load_settings()
     need_lake(settings)
-    show("Backed up", _rows(back_up(_holder(settings), Place(where))), as_json)
+    models = _models(settings).copy_to(_models_in(where, settings))
+    show("Backed up", _rows(back_up(_holder(settings), Place(where)), models), as_json)
 
 
 def restore(where: Where, as_json: AsJson = False) -> None:
@@ -46,12 +49,13 @@ def restore(where: Where, as_json: AsJson = False) -> None:
 
     settings = load_settings()
     ensure_topics(settings.kafka, settings.topics)
+    models = _models_in(where, settings).copy_to(_models(settings))
     with closing(EventProducer(settings.kafka, settings.topics)) as producer:
         index = put_back(_holder(settings), Place(where), producer)
     say([_UNERASED])
     erased = list(Eraser(settings, lake_session(settings)).erase_again())
     say([f"{len(erased)} owners were erased again; `flywheel rebuild online` fills an online store that is new"])
-    show("Restored", _rows(index), as_json)
+    show("Restored", _rows(index, models), as_json)
 
 
 def _holder(settings: "Settings") -> "Holder":
@@ -64,7 +68,20 @@ def _holder(settings: "Settings") -> "Holder":
     return Holder(settings.lake.under(settings.home), registry, settings.kafka, settings.topics)
 
 
-def _rows(index: "Index") -> list[dict[str, object]]:
+def _models(settings: "Settings") -> "Registry":
+    from models.config import artifacts_url
+    from models.registry import Registry
+
+    return Registry(artifacts_url(settings.model.under(settings.home)), Namespace(settings.namespace))
+
+
+def _models_in(where: str, settings: "Settings") -> "Registry":
+    from models.registry import Registry
+
+    return Registry(f"{where.rstrip('/')}/_models", Namespace(settings.namespace))  # no namespace begins with _
+
+
+def _rows(index: "Index", models: list[str]) -> list[dict[str, object]]:
     return [
         {
             "namespace": index.namespace,
@@ -73,5 +90,6 @@ def _rows(index: "Index") -> list[dict[str, object]]:
             "bytes": sum(index.files.values()),
             "registry": index.has_registry,
             "ledger_entries": len(index.ledger),
+            "models": len(models),
         }
     ]

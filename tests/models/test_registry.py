@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from models.registry import Champion, ChampionChanged, NothingToRollBackTo, Registry, UnknownModel
+from models.registry import AnotherHistory, Champion, ChampionChanged, NothingToRollBackTo, Registry, UnknownModel
 from streaming.namespace import Namespace
 
 
@@ -140,3 +140,57 @@ def test_namespaces_do_not_see_each_other(registry: Registry, tmp_path: Path) ->
     other = Registry(str(tmp_path / "registry"), Namespace("bigshop"))
     assert other.versions() == []
     assert other.champion() is None
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Registry:
+    return Registry((tmp_path / "backup").as_uri(), Namespace("shop"))
+
+
+def test_a_copy_has_every_model_and_every_champion_and_copied_back_it_is_the_registry(
+    registry: Registry, copy: Registry, tmp_path: Path
+) -> None:
+    for version in ("m1", "m2"):
+        registry.promote(change(registry, version))
+    registry.rollback(2, "m2 is worse")
+    registry.note_training_set_gone("m1", 5)
+    half = tmp_path / "registry" / "shop" / "artifacts" / "m4"  # one that is being added
+    half.mkdir()
+    (half / "spec.json").write_text("m4")
+    assert registry.copy_to(copy) == ["m1", "m2", "m3"]
+    back = Registry(str(tmp_path / "back"), Namespace("shop"))
+    assert copy.copy_to(back) == back.versions() == ["m1", "m2", "m3"]
+    assert back.history() == registry.history()
+    assert (champion(back), back.training_set_gone_since("m1")) == ("m1", 5)
+    back.fetch("m3", tmp_path / "fetched")
+    assert (tmp_path / "fetched" / "spec.json").read_text() == "m3"
+
+
+def test_a_copy_that_was_cut_off_goes_on_and_what_is_there_is_not_copied_again(
+    registry: Registry, copy: Registry, tmp_path: Path
+) -> None:
+    registry.promote(change(registry, "m1"))
+    registry.copy_to(copy)
+    copied = tmp_path / "backup" / "shop"
+    kept, cut_off = copied / "artifacts" / "m1" / "spec.json", copied / "artifacts" / "m2"
+    written_at = kept.stat().st_mtime_ns
+    (cut_off / "COMPLETE").unlink()
+    (cut_off / "spec.json").write_text("m")
+    (copied / "champions" / "00000001.json").write_text("")
+    registry.promote(change(registry, "m2"))
+    registry.copy_to(copy)
+    assert copy.history() == registry.history()
+    assert (cut_off / "spec.json").read_text() == "m2"
+    assert kept.stat().st_mtime_ns == written_at
+
+
+def test_a_copy_never_replaces_another_history(registry: Registry, copy: Registry) -> None:
+    registry.promote(change(registry, "m1"))
+    registry.copy_to(copy)
+    registry.promote(change(registry, "m2"))
+    copy.promote(change(copy, "m3"))
+    for source, target in ((registry, copy), (copy, registry)):
+        history = target.history()
+        with pytest.raises(AnotherHistory, match=r"00000002\.json names another champion"):
+            source.copy_to(target)
+        assert target.history() == history
