@@ -1,7 +1,8 @@
 """The audit: what is in Kafka against what the lake made of it, exactly, by topic and partition.
 
 It balances ranges that are closed: offsets appended before a given time, and batches whose accounting row stands. So it
-holds while events come in, land and are erased. What does not add up is listed by offset (`features.differences`).
+holds while events come in, land and are erased. What does not add up is listed by offset (`features.differences`), and
+so is what Kafka has acknowledged to our services and has no more (`features.acknowledged`).
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
+from features.acknowledged import acknowledged, lost
 from features.differences import Compared, Difference, latest_differences, row_differences
 from features.erasing import PLACE
 from features.lake import ERASED_ROWS, LANDED, LANDINGS, Table, table_name
@@ -35,14 +37,16 @@ class Unbalanced(FlywheelError):
 
 @dataclass(frozen=True)
 class PartitionAccount:
-    """One partition. `offsets` is how many Kafka gave out from its first to the last of the range; `landed_offsets` how
-    many of those lie in landed batches, compacted ones included; `erased` how many records the erasure ledger dropped;
-    `erased_rows` how many were inserted and erased since; `rows` is what the lake holds of the batches now.
+    """One partition. `offsets` is how many Kafka gave out from its first to the last of the range; `acknowledged` how
+    many of those the collectors and recommenders say were theirs; `landed_offsets` how many lie in landed batches,
+    compacted ones included; `erased` how many records the erasure ledger dropped; `erased_rows` how many were inserted
+    and erased since; `rows` is what the lake holds of the batches now.
     """
 
     topic: str
     partition: int
     offsets: int
+    acknowledged: int
     landed_offsets: int
     records: int
     inserted: int
@@ -105,7 +109,8 @@ def audit(spark: SparkSession, kafka: KafkaSettings, topics: Topics, until: int 
     rows = _places(spark, topics, *LANDED)
     erased = _places(spark, topics, ERASED_ROWS)
     held = _held(rows, erased, landed)
-    parts, differences = [], [*_uneven(spark, topics)]
+    told = acknowledged(kafka, topics)
+    parts, differences = [], [*lost(kafka, told), *_uneven(spark, topics)]
     for (topic, partition), (first, end) in sorted(ranges.items()):
         counts = landed.get((topic, partition), {})
         kept, gone = held.get((topic, partition), (0, 0))
@@ -114,6 +119,7 @@ def audit(spark: SparkSession, kafka: KafkaSettings, topics: Topics, until: int 
             topic=topic,
             partition=partition,
             offsets=end - first,
+            acknowledged=told.count((topic, partition), first, end),
             landed_offsets=reached - first,
             rows=kept,
             erased_rows=gone,

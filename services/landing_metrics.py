@@ -1,5 +1,6 @@
 """Metrics of a running lander: what became of the records, and what the audit found."""
 
+from collections import Counter as Counted
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -24,6 +25,7 @@ class LandingMetrics:
             ("topic", "partition"),
             registry=registry,
         )
+        self._places: set[tuple[str, str]] = set()
         self._audited_at = Gauge(
             "flywheel_audit_unixtime", "When the last audit ended, 0 before the first.", registry=registry
         )
@@ -38,11 +40,11 @@ class LandingMetrics:
 
     def audited(self, accounting: Accounting, at_s: float) -> None:
         """Keep what an audit that ended at `at_s` (Unix) found."""
-        wrong = {(part.topic, str(part.partition)): len(part.problems) for part in accounting.partitions}
-        for one in accounting.differences:
-            wrong[one.topic, str(one.partition)] = wrong.get((one.topic, str(one.partition)), 0) + 1
-        for place, count in wrong.items():
-            self._differences.labels(*place).set(count)
+        wrong = Counted({(part.topic, str(part.partition)): len(part.problems) for part in accounting.partitions})
+        wrong.update((one.topic, str(one.partition)) for one in accounting.differences)
+        self._places |= wrong.keys()
+        for place in self._places:  # also those that were wrong before and have nothing else to count
+            self._differences.labels(*place).set(wrong[place])
         self._audited_at.set(at_s)
 
     def failed(self) -> None:

@@ -203,6 +203,25 @@ class ModelPromoted(Envelope, frozen=True, tag="model_promoted"):
     champion_number: Annotated[int, Meta(ge=1)]
 
 
+class AcknowledgedOffsets(Struct, kw_only=True, frozen=True):
+    """Offsets of a partition, as ranges of the first and the last one; no range follows directly on another."""
+
+    topic: Id
+    partition: Annotated[int, Meta(ge=0)]
+    ranges: list[tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]]]
+
+
+class RecordsAcknowledged(Envelope, frozen=True, tag="records_acknowledged"):
+    """All in-sync replicas have acknowledged these offsets to an outbox: no audit may find them missing.
+
+    An outbox numbers what it tells from 1 on; the same number again is the same telling.
+    """
+
+    outbox: Id
+    number: Annotated[int, Meta(ge=1)]
+    offsets: list[AcknowledgedOffsets]
+
+
 Event = (
     ItemUpserted
     | ItemRemoved
@@ -214,4 +233,5 @@ Event = (
     | Interaction
     | Impression
     | ModelPromoted
+    | RecordsAcknowledged
 )

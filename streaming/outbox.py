@@ -4,17 +4,21 @@ While anything of this process lies in the spool, what comes queues behind it.
 """
 
 import logging
+import math
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
+from streaming.acknowledgements import Acknowledgements, Metadata
 from streaming.config import KafkaSettings
 from streaming.errors import BrokerUnavailable
 from streaming.events import Event
@@ -87,6 +91,7 @@ class Outbox:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="outbox", daemon=True)
         self._drained = drained
+        self._acknowledgements = Acknowledgements(topics, uuid.uuid4().hex, lambda: time.time_ns() // 1_000_000)
 
     @property
     def direct(self) -> bool:
@@ -116,7 +121,7 @@ class Outbox:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Wait for Kafka as long as that, then spool what it has not acknowledged, and disconnect."""
+        """Wait for Kafka as long as that, tell it what it has acknowledged, spool the rest, and disconnect."""
         until = time.monotonic() + timeout_s
         self._stopping.set()
         while self._oldest() is not None and not self._failed.is_set() and time.monotonic() < until:
@@ -124,6 +129,7 @@ class Outbox:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(max(0.0, until - time.monotonic()))
+        self._tell_the_rest(until)
         with self._order:
             self._fail_over()
             spool, self._spool = self._spool, None
@@ -147,16 +153,19 @@ class Outbox:
         waiting = _Waiting(records, settle, time.monotonic() + self._delivery.acknowledge_ms / 1000)
         self._in_flight.append(waiting)
         try:
-            *_, last = [producer.send_record(record) for record in records]
+            *before, last = [producer.send_record(record) for record in records]
         except NotDurable as error:
             _log.warning("%s", error)
             self._fail_over()
             return
-        # Neither takes the lock: the producer calls them while it holds its own.
+        # None of them takes the lock: the producer calls them while it holds its own.
+        for future in before:
+            future.add_callback(self._acknowledgements.note)
         last.add_callback(self._acknowledged, waiting)
         last.add_errback(self._refused, waiting)
 
-    def _acknowledged(self, waiting: _Waiting, _: object) -> None:
+    def _acknowledged(self, waiting: _Waiting, metadata: Metadata) -> None:
+        self._acknowledgements.note(metadata)
         if self._claim(waiting):
             waiting.settle(Outcome.SENT)
 
@@ -241,6 +250,7 @@ class Outbox:
     def _drain(self, producer: EventProducer, spool: Spool) -> None:
         while not self._stopping.is_set() and (spooled := spool.first(_DRAINED_AT_ONCE)):
             count = self._deliver(producer, spooled)
+            self._tell(producer, time.monotonic())
             if count:
                 spool.remove_through(spooled[count - 1].number)
                 self._drained(count)
@@ -252,7 +262,7 @@ class Outbox:
         waiting = [producer.send_record(one.record) for one in spooled]
         for count, future in enumerate(waiting):
             try:
-                future.get(timeout=self._delivery.acknowledge_ms / 1000)
+                self._acknowledgements.note(future.get(timeout=self._delivery.acknowledge_ms / 1000))
             except KafkaError as error:
                 _log.warning("record %d of the spool waits on: %s", spooled[count].number, error)
                 return count
@@ -260,7 +270,8 @@ class Outbox:
 
     def _watch(self) -> None:
         """Return when the producer was given up, or at the end."""
-        while not self._stopping.is_set() and self._producer is not None:
+        while not self._stopping.is_set() and (producer := self._producer) is not None:
+            self._tell(producer, time.monotonic())
             oldest = self._oldest()
             late = oldest is not None and oldest.deadline <= time.monotonic()
             if late or self._failed.is_set():
@@ -269,6 +280,39 @@ class Outbox:
                 return
             self._wake.wait(_LOOK_S)
             self._wake.clear()
+
+    def _tell(self, producer: EventProducer, at_s: float) -> Any:
+        """Send what was acknowledged, if anything is to be told by `at_s`, and return its future.
+
+        An outbox works without: what could not be sent is told again.
+        """
+        event = self._acknowledgements.due(at_s)
+        if event is None:
+            return None
+        try:
+            future = producer.send(event)
+        except NotDurable as error:
+            _log.warning("what Kafka acknowledged could not be told; is the topic there, `flywheel topics`? %s", error)
+            return None
+        future.add_callback(lambda _: self._acknowledgements.told(event))
+        future.add_errback(lambda error: self._untold(producer, error))
+        return future
+
+    def _untold(self, producer: EventProducer, error: Exception) -> None:
+        _log.warning("what Kafka acknowledged was not told: %s", error)
+        # Its topic alone may be forbidden to us; else nothing that this producer sends may arrive any more.
+        if producer is self._producer and not isinstance(error, TopicAuthorizationFailedError):
+            self._failed.set()
+            self._wake.set()
+
+    def _tell_the_rest(self, until: float) -> None:
+        """Tell what was acknowledged up to now, and wait for it until then."""
+        while (producer := self._producer) is not None and (future := self._tell(producer, math.inf)) is not None:
+            try:
+                future.get(timeout=max(0.0, until - time.monotonic()))
+            except KafkaError as error:
+                _log.warning("what Kafka acknowledged last could not be told: %s", error)
+                return
 
 
 def _outcome(done: "Future[None]") -> Outcome:

@@ -8,7 +8,7 @@ from kafka.errors import KafkaError
 from streaming.config import KafkaSettings, client_options
 from streaming.connection import unconnected
 from streaming.errors import FlywheelError
-from streaming.topics import REPLAYABLE_HOURS, Topics, dead_letters, parked
+from streaming.topics import ACCOUNTED_HOURS, REPLAYABLE_HOURS, Topics, dead_letters, parked
 
 _HOUR_MS = 3_600_000
 
@@ -53,6 +53,7 @@ def _refuse_mismatch(admin: KafkaAdminClient, wanted: dict[str, dict[str, Any]],
 
 def _definitions(kafka: KafkaSettings, topics: Topics) -> dict[str, dict[str, Any]]:
     kept = {"retention.ms": str(kafka.retention_hours * _HOUR_MS)}
+    accounted = {"retention.ms": str(min(kafka.retention_hours, ACCOUNTED_HOURS) * _HOUR_MS)}
     # The log's own time decides retention: replayed events happened long ago and must not expire at once.
     common = {
         "message.timestamp.type": "LogAppendTime",
@@ -73,6 +74,7 @@ def _definitions(kafka: KafkaSettings, topics: Topics) -> dict[str, dict[str, An
         (topics.impressions, kafka.partitions, common | kept),
         (topics.interactions, kafka.partitions, common | kept),
         (topics.identities, kafka.partitions, common | kept),
+        (topics.acknowledgements, 1, common | accounted),
     ]
     names += [(side(topic), 1, common | kept) for topic in topics.landed for side in (dead_letters, parked)]
     return {

@@ -12,6 +12,7 @@ from streaming.events import (
     ItemRemoved,
     ItemUpserted,
     ModelPromoted,
+    RecordsAcknowledged,
     UserErased,
     UserUpserted,
 )
@@ -19,6 +20,9 @@ from streaming.namespace import Namespace
 
 REPLAYABLE_HOURS = 24
 """For how long every version of an item stays in the log."""
+
+ACCOUNTED_HOURS = 48
+"""For how long, at least, the log says what was acknowledged; each audit reads all of it."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,11 @@ class Topics:
         return f"{self.namespace}.erasures"
 
     @property
+    def acknowledgements(self) -> str:
+        """What Kafka acknowledged to our services, for the audit, keyed by outbox."""
+        return f"{self.namespace}.acknowledgements"
+
+    @property
     def landed(self) -> tuple[str, ...]:
         """The topics that land in the lake."""
         return (self.items, self.users, self.impressions, self.interactions, self.identities)
@@ -89,6 +98,8 @@ class Topics:
                 return self.models
             case ErasureEntered() | ErasureCompleted():
                 return self.erasures
+            case RecordsAcknowledged():
+                return self.acknowledgements
 
 
 def dead_letters(topic: str) -> str:
@@ -118,4 +129,6 @@ def key_of(event: Event) -> bytes:
             key = event.mark
         case ErasureCompleted():  # beside the entry, not in its place: a newer entry must not be lost to it
             key = f"completed:{event.mark}"
+        case RecordsAcknowledged():
+            key = event.outbox
     return key.encode()

@@ -101,7 +101,7 @@ def _durability(admin: KafkaAdminClient, topics: Topics) -> str:
 
 
 def _durable(topics: Topics) -> list[str]:
-    return sorted({*topics.landed, *topics.compacted})
+    return sorted({*topics.landed, *topics.compacted, topics.acknowledgements})
 
 
 def _configs(admin: KafkaAdminClient, topics: Topics) -> dict[str, dict[str, Any]]:

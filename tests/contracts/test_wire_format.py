@@ -8,6 +8,7 @@ import pytest
 
 from streaming.codec import decode, encode
 from streaming.events import (
+    AcknowledgedOffsets,
     ErasureCompleted,
     ErasureEntered,
     Event,
@@ -19,6 +20,7 @@ from streaming.events import (
     Kind,
     LoggedState,
     ModelPromoted,
+    RecordsAcknowledged,
     ReplayInputs,
     SlateItem,
     UserErased,
@@ -83,6 +85,17 @@ SINCE_1_2: list[Event] = [
     ErasureEntered(**ENVELOPE, mark=MARK),
     ErasureCompleted(**ENVELOPE, mark=MARK, cut=1_767_225_600_789),
 ]
+SINCE_1_3: list[Event] = [
+    RecordsAcknowledged(
+        **ENVELOPE,
+        outbox="0c3f0a5e9f6f4a43b8d1d6b5d0a3f1c2",
+        number=3,
+        offsets=[
+            AcknowledgedOffsets(topic="shop.interactions", partition=2, ranges=[(0, 41), (57, 57)]),
+            AcknowledgedOffsets(topic="shop.items", partition=0, ranges=[(7, 9)]),
+        ],
+    ),
+]
 
 
 IMPRESSION = next(event for event in EVENTS if isinstance(event, Impression))
@@ -107,6 +120,7 @@ WRITTEN: list[tuple[str, Event]] = [
         ),
     ),
     *(("v1_2", event) for event in SINCE_1_2),
+    *(("v1_3", event) for event in SINCE_1_3),
 ]
 NEWEST: list[tuple[str, Event]] = list({type(event): (release, event) for release, event in WRITTEN}.values())
 

@@ -10,7 +10,15 @@ from features.config import LakeSettings, StoreSettings
 from features.landing import Lander, land
 from streaming.codec import encode
 from streaming.config import KafkaSettings, client_options
-from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, Kind
+from streaming.events import (
+    AcknowledgedOffsets,
+    Event,
+    Interaction,
+    ItemRemoved,
+    ItemUpserted,
+    Kind,
+    RecordsAcknowledged,
+)
 from streaming.namespace import Namespace
 from streaming.producer import EventProducer
 from streaming.topic_creation import ensure_topics
@@ -64,6 +72,18 @@ def test_whatever_does_not_add_up_is_listed_by_offset_and_nothing_else_is(
     assert (closed.balanced, closed.differences) == (True, ())
     assert sum(part.inserted for part in closed.partitions) == 25
 
+    first, end = next(
+        (part.landed_offsets, part.offsets)
+        for part in audit(spark, broker, topics).partitions
+        if (part.topic, part.partition) == (topics.interactions, partition)
+    )
+    assert first == offset
+    told = AcknowledgedOffsets(topic=topics.interactions, partition=partition, ranges=[(first, end + 1)])
+    send(
+        broker,
+        topics.acknowledgements,
+        RecordsAcknowledged(**envelope("acknowledged"), outbox="one", number=1, offsets=[told]),
+    )
     clicks, catalogue = rows("interactions"), rows("items")
     for table, event_id in (("interactions", "e3"), ("items", "new"), ("items", "removed")):
         spark.sql(f"DELETE FROM lake.{namespace}.{table} WHERE event_id = '{event_id}'")  # noqa: S608
@@ -75,9 +95,9 @@ def test_whatever_does_not_add_up_is_listed_by_offset_and_nothing_else_is(
     assert batch is not None
 
     found = audit(spark, broker, topics)
-    end = next(
-        part.offsets for part in found.partitions if (part.topic, part.partition) == (topics.interactions, partition)
-    )
+    assert {(part.topic, part.partition): part.acknowledged for part in found.partitions if part.acknowledged} == {
+        (topics.interactions, partition): end - first
+    }
     lost = "has landed and is not in the lake"
     expected = {
         (*place(clicks["e3"]), lost),
@@ -93,6 +113,7 @@ def test_whatever_does_not_add_up_is_listed_by_offset_and_nothing_else_is(
             f"{batch.records} records became {batch.records + 1}",
         ),
         (topics.interactions, partition, offset, end - 1, "has not landed"),
+        (topics.interactions, partition, end, end + 1, "was acknowledged and is not in the log"),
     }
     listed = {(one.topic, one.partition, one.first, one.last, one.what) for one in found.differences}
     removals = {one for one in listed if one[4] == "is a removal that the lake does not know of"}

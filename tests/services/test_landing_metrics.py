@@ -49,7 +49,8 @@ def test_records_are_counted_by_what_became_of_them() -> None:
 
 
 def test_an_audit_shows_zero_for_what_adds_up_and_the_number_of_differences_for_what_does_not() -> None:
-    even = PartitionAccount(TOPIC, 0, offsets=10, landed_offsets=10, records=10, erased_rows=0, rows=5, **COUNTS)
+    reached = {"offsets": 10, "acknowledged": 8, "landed_offsets": 10, "records": 10}
+    even = PartitionAccount(TOPIC, 0, erased_rows=0, rows=5, **reached, **COUNTS)
     uneven = replace(even, partition=1, rows=4)
     lost = Difference(TOPIC, 1, 7, 7, "has landed and is not in the lake")
     registry = CollectorRegistry()
@@ -60,6 +61,9 @@ def test_an_audit_shows_zero_for_what_adds_up_and_the_number_of_differences_for_
         for partition in "01"
     ]
     assert values == [0, 2]
+    metrics.audited(Accounting((even,), ()), 99.0)
+    mended = {"topic": TOPIC, "partition": "1"}
+    assert registry.get_sample_value("flywheel_audit_differences", mended) == 0
     assert registry.get_sample_value("flywheel_audit_unixtime") == 99
 
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka.admin import KafkaAdminClient
 from topic_records import records
 from waiting import wait_until
 
 from streaming.codec import decode
-from streaming.config import KafkaSettings
-from streaming.events import Event, Interaction, ItemRemoved, Kind
+from streaming.config import KafkaSettings, client_options
+from streaming.events import Event, Interaction, ItemRemoved, Kind, RecordsAcknowledged
 from streaming.namespace import Namespace
 from streaming.outbox import Delivery, Outbox, Outcome
 from streaming.records import Record, records_of
@@ -214,6 +215,55 @@ def test_a_removed_item_is_spooled_with_its_tombstone(broker: KafkaSettings, top
     first, second = records(broker, topics.items)
     assert decode(first.value).event_id == "gone"
     assert (second.key, second.value) == (b"i", None)
+
+
+def told_offsets(broker: KafkaSettings, topics: Topics) -> dict[tuple[str, int], list[int]]:
+    found: dict[tuple[str, int], list[int]] = {}
+    for event in (decode(record.value) for record in records(broker, topics.acknowledgements)):
+        assert isinstance(event, RecordsAcknowledged)
+        for one in event.offsets:
+            offsets = found.setdefault((one.topic, one.partition), [])
+            offsets += [offset for first, last in one.ranges for offset in range(first, last + 1)]
+    return {place: sorted(offsets) for place, offsets in found.items()}
+
+
+def test_what_kafka_acknowledged_is_told_to_the_log_record_by_record_whether_it_was_spooled_before_or_not(
+    broker: KafkaSettings, topics: Topics, tmp_path: Path
+) -> None:
+    told = Told()
+    away = outbox(NOWHERE, topics, place(tmp_path))
+    told.send(away, range(700))
+    assert told.of(range(700)) == {Outcome.SPOOLED}
+    away.stop(0)
+    assert told_offsets(broker, topics) == {}
+
+    back = outbox(broker, topics, place(tmp_path))
+    wait_until(lambda: back.direct)
+    told.send(back, range(700, 900))
+    removed = ItemRemoved(event_id="gone", happened_at=1, received_at=1, producer="t", item_id="i")
+    back.send(removed, lambda _: None)
+    back.stop(10)
+    everything = {(topics.interactions, 0): [*range(900)], (topics.items, 0): [0, 1]}
+    assert told_offsets(broker, topics) == everything
+
+
+def test_an_outbox_works_without_the_topic_that_it_tells_what_was_acknowledged(
+    broker: KafkaSettings, topics: Topics, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin = KafkaAdminClient(**client_options(broker))
+    admin.delete_topics([topics.acknowledgements])
+    wait_until(lambda: topics.acknowledgements not in admin.list_topics())
+    admin.close()
+    told = Told()
+    one = outbox(broker, topics, None)
+    wait_until(lambda: one.direct)
+    told.send(one, range(10))
+    assert told.of(range(10)) == {Outcome.SENT}
+    wait_until(lambda: "flywheel topics" in caplog.text)
+    told.send(one, range(10, 20))
+    assert told.of(range(10, 20)) == {Outcome.SENT}
+    one.stop(10)
+    assert ids(broker, topics) == [f"e{number}" for number in range(20)]
 
 
 def test_what_kafka_has_not_acknowledged_at_the_end_is_spooled(

@@ -13,7 +13,7 @@ def test_every_topic_exists_after_the_first_run_and_nothing_happens_in_the_secon
     topics = Topics(namespace)
     created = ensure_topics(broker, topics)
     side_topics = {side(topic) for topic in topics.landed for side in (dead_letters, parked)}
-    assert set(created) == {*topics.landed, topics.models, topics.erasures} | side_topics
+    assert set(created) == {*topics.landed, topics.models, topics.erasures, topics.acknowledgements} | side_topics
     assert ensure_topics(broker, topics) == []
 
 
