@@ -4,7 +4,8 @@ import json
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from environ import without_settings
@@ -19,7 +20,15 @@ from streaming.ids import UserId
 from streaming.topics import dead_letters
 
 
-def check_all(settings: Settings, log: Log, poison: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class Besides:
+    """What was sent beside the load: how many poison records, and the event ids of each user that was erased."""
+
+    poison: int
+    erased: Mapping[UserId, Sequence[str]]
+
+
+def check_all(settings: Settings, log: Log, besides: Besides) -> dict[str, int]:
     """Check everything; returns the counts that were compared. The consumers must have caught up.
 
     Raises AssertionError naming the first event that is lost, doubled or out of order.
@@ -33,11 +42,15 @@ def check_all(settings: Settings, log: Log, poison: int) -> dict[str, int]:
     _nothing_is_lost(acknowledged, in_lake, "the lake")
     doubled = [event_id for event_id, count in Counter(in_lake).items() if count > 1]
     assert doubled == [], f"more than once in the lake: {doubled[:3]}"
-    assert len(in_lake) == len(set(in_log)), "the lake holds what was never in Kafka"
+    erased = {event_id for of_user in besides.erased.values() for event_id in of_user}
+    assert erased <= set(in_log), "what was erased was never in Kafka"
+    assert set(in_lake) == set(in_log) - erased, "the lake holds what was never in Kafka, or what was erased"
     _histories_are_those_without_faults(settings, log)
+    _nobody_is_back(settings, besides.erased)
     dead = len(records(settings.kafka, dead_letters(settings.topics.interactions)))
-    assert dead == poison, f"{poison} poison records became {dead} dead letters"
-    return {"acknowledged": len(acknowledged), "in_log": len(in_log), "in_lake": len(in_lake), "dead": dead}
+    assert dead == besides.poison, f"{besides.poison} poison records became {dead} dead letters"
+    counts = {"acknowledged": len(acknowledged), "in_log": len(in_log), "in_lake": len(in_lake)}
+    return counts | {"dead": dead, "erased": len(erased)}
 
 
 def command(settings: Settings, *argv: str) -> Any:
@@ -86,6 +99,12 @@ def _histories_are_those_without_faults(settings: Settings, log: Log) -> None:
             assert found == wanted, f"the history of {user} is not that of a run without faults"
     finally:
         reader.close()
+
+
+def _nobody_is_back(settings: Settings, users: Iterable[UserId]) -> None:
+    for user in users:
+        found = {one["store"]: one["verdict"] for one in command(settings, "erase", "--verify", user)}
+        assert found["lake"] == found["online store"] == "gone", f"{user} was erased: {found}"
 
 
 def _lake(settings: Settings) -> list[str]:

@@ -4,26 +4,38 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
+from fault_checks import command
 from fault_disk import filled
 from fault_load import Load
 from fault_world import World, wait_for
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from pyiceberg.expressions import EqualTo
 
+from features.config import require
+from features.snapshots import SnapshotMissing, read_table
 from features.updater import group_of
+from services.config import Settings
 from streaming.config import client_options
+from streaming.ids import UserId
 
 Fault = Callable[["Scene"], None]
 
 
 class Scene:
-    """The world, the load on it, how long faults last, and how many poison records were sent."""
+    """The world, the load on it, how long faults last; how many poison records were sent, the event ids of users who
+    were erased, and how often a lander was killed between the lake's commit and its checkpoint's.
+    """
 
     def __init__(self, world: World, load: Load, longest_s: float) -> None:
         self.world, self.load, self.rng, self.longest_s = world, load, world.rng, longest_s
         self.poison = 0
+        self.erased: dict[UserId, list[str]] = {}
+        self.between_commits = 0
 
     def wait(self, shortest_s: float, longest_s: float) -> None:
         """Let a random time pass in which what has ended is started again."""
@@ -114,6 +126,21 @@ def two_landers(scene: Scene) -> None:
         second.stop()
 
 
+def erased_after_a_crash(scene: Scene) -> None:
+    """The lander is killed once the lake has a user's events, and the user is erased before it goes on."""
+    settings = scene.world.settings
+    user = UserId(f"erased-{len(scene.erased)}")
+    ids = [f"{user}-{number}" for number in range(20)]
+    now = time.time_ns() // 1_000_000
+    event = {"user_id": user, "item_id": "item-1", "kind": "click", "happened_at": now}
+    _post(scene, {"events": [event | {"event_id": event_id} for event_id in ids]})
+    scene.erased[user] = ids
+    wait_for("the lake has what is to be erased", lambda: _has_landed(settings, user), 240, scene.world.tend)
+    scene.world.signal("lander", signal.SIGKILL)
+    scene.between_commits += _batch_is_open(settings)
+    command(settings, "erase", user)
+
+
 def poison(scene: Scene) -> None:
     """Records that do not decode, or break a rule, come into the log by another way."""
     settings = scene.world.settings
@@ -183,6 +210,7 @@ FAULTS: dict[str, Fault] = {
     "latency": latency,
     "rebalance_storm": rebalance_storm,
     "two_landers": two_landers,
+    "erased_after_a_crash": erased_after_a_crash,
     "poison": poison,
     "duplicates": duplicates,
     "bad_requests": bad_requests,
@@ -190,6 +218,26 @@ FAULTS: dict[str, Fault] = {
 }
 DISK_FAULTS: dict[str, Fault] = {"spool_disk_full": spool_disk_full, "lake_disk_full": lake_disk_full}
 """Those that need small disks of their own."""
+
+
+def _has_landed(settings: Settings, user: UserId) -> bool:
+    lake, namespace = settings.lake.under(settings.home), settings.topics.namespace
+    try:
+        found = read_table(lake, namespace, "interactions", columns=("user_id",), where=EqualTo("user_id", user))
+    except SnapshotMissing:  # nothing has landed yet
+        return False
+    return bool(found.arrow.num_rows)
+
+
+def _batch_is_open(settings: Settings) -> bool:
+    """Whether the landing checkpoint knows of a batch that has begun and not ended."""
+    folder = require(settings.lake.under(settings.home).checkpoints, "lake.checkpoints")
+    checkpoint = Path(urlsplit(folder).path) / settings.topics.namespace
+
+    def newest(log: str) -> int:
+        return max((int(path.name) for path in (checkpoint / log).glob("[0-9]*")), default=-1)
+
+    return newest("offsets") > newest("commits")
 
 
 def _post(scene: Scene, body: object) -> httpx.Response:

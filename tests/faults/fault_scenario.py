@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fault_checks import check_all, command
+from fault_checks import Besides, check_all, command
 from fault_kinds import DISK_FAULTS, FAULTS, Scene
 from fault_load import Load
 from fault_world import World, wait_for
@@ -45,7 +45,7 @@ def run_scenario(
 ) -> Outcome:
     """Run the named faults in order, each at a random moment; raises AssertionError naming what does not hold."""
     rng = random.Random(seed)
-    with World(home, f"faults{seed}", rng) as world:
+    with World(home, f"faults{seed}", rng) as world, world.auditor() as auditor:
         load = Load(world.collector_url, seed)
         scene = Scene(world, load, longest_s)
         load.start()
@@ -54,9 +54,13 @@ def run_scenario(
             scene.wait(0.5, 3)
             (FAULTS | DISK_FAULTS)[name](scene)
             recovered.append(_recovered(name, world))
+            auditor.check()
             report(f"seed {seed}: {recovered[-1]}")
         load.finish(_SETTLE_S)
-        counts = _settled(world, load, scene.poison)
+        _settle(world)
+        auditor.check(all_landed=True)
+        counts = check_all(world.settings, load.log, Besides(scene.poison, scene.erased))
+        counts["killed_between_commits"] = scene.between_commits
         return Outcome(seed, recovered, counts, dict(load.log.results), dict(world.restarts))
 
 
@@ -84,7 +88,7 @@ def _lag_now(settings: Settings) -> int:
     return lag(settings.kafka, settings.topics.interactions, group_of(settings.topics.namespace))
 
 
-def _settled(world: World, load: Load, poison: int) -> dict[str, int]:
+def _settle(world: World) -> None:
     settings = world.settings
     world.await_collector(_SETTLE_S)
     world.end("collector")  # which drains what it holds, and its spool while Kafka is there
@@ -92,5 +96,3 @@ def _settled(world: World, load: Load, poison: int) -> dict[str, int]:
     world.end("updater")
     world.end("lander")
     command(settings, "land", "--available-now")
-    command(settings, "audit")
-    return check_all(settings, load.log, poison)

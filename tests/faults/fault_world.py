@@ -18,6 +18,7 @@ from typing import Self
 
 import httpx
 from environ import without_settings
+from fault_audit import Auditor
 from fault_proxy import LOOPBACK, Proxy
 from pydantic import SecretStr
 from waiting import wait_until
@@ -121,6 +122,15 @@ class World:
         """Where events are sent."""
         return f"http://{LOOPBACK}:{self.ports.collector}"
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of a process that works on this world, with the machine's own clock."""
+        return {**without_settings(), **settings_environ(self.settings)}
+
+    def auditor(self) -> Auditor:
+        """Start an auditor of this world."""
+        return Auditor(self.environ, self.home / "logs" / "auditor.log")
+
     def pid(self, name: str) -> int:
         """Return the process id, which is its group's, of a part."""
         servers: dict[str, Broker | Valkey] = {"broker": self.broker, "store": self.store}
@@ -149,7 +159,7 @@ class World:
             "PYTHONPATH": str(Path(__file__).parent / "clock"),
             "FAULTS_CLOCK_OFFSET_FILE": str(self.clock_offset),
         }
-        environ = {**without_settings(), **settings_environ(self.settings), **clock}
+        environ = self.environ | clock
         log = self.home / "logs" / f"{name}{'-'.join(('', *more))}.log"
         return ChildProcess.start(Command(name, [sys.executable, "-m", "services.cli", *argv, *more], environ, log))
 

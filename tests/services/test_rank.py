@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recommender_in_process import InProcess
@@ -20,7 +21,10 @@ def test_a_list_is_ordered_as_a_slate_of_the_same_items_is(recommender: InProces
     shown = recommender.post("/v1/recommend", user_id="u3", n=30, surface="probe")
     ranked = recommender.post("/v1/rank", user_id="u3", items=sorted(slate(shown)), surface="probe")
     assert order(ranked) == slate(shown)
-    assert [item["score"] for item in ranked["items"]] == [item["score"] for item in shown["slate"]]
+    # The last bits of a score depend on how many items are scored with it, on some processors.
+    assert [item["score"] for item in ranked["items"]] == pytest.approx(
+        [item["score"] for item in shown["slate"]], rel=1e-6
+    )
     assert ranked["model_version"] == shown["model_version"]
 
 
