@@ -3,8 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 
 from redis import Redis
 from redis.exceptions import LockError, RedisError
@@ -15,6 +15,8 @@ from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
 
 _log = logging.getLogger(__name__)
+
+LANDER = "lander"
 
 _LIFETIME_S = 9.0
 _RENEWAL_S = 2.0
@@ -27,6 +29,10 @@ class LeaseHeld(FlywheelError):
 
 class LeaseLost(FlywheelError):
     """The lease ran out while it was held, so another process may be at work."""
+
+
+class LeaseUnknown(FlywheelError):
+    """The store, which keeps the leases, does not answer."""
 
 
 class Lease:
@@ -56,34 +62,54 @@ class Lease:
 
 
 def landing_lease(store: StoreSettings, namespace: Namespace) -> AbstractContextManager[Lease]:
-    """Hold the namespace's landing lease; raises LeaseHeld."""
-    return held_lease(store, namespace, "lander")
+    """Hold the namespace's landing lease; raises LeaseHeld and LeaseUnknown."""
+    return held_lease(store, namespace, LANDER)
+
+
+def refuse_while_held(store: StoreSettings, namespace: Namespace, kind: str) -> None:
+    """Raise LeaseHeld when another process of the kind is alive, as is known within seconds: who takes long to start
+    asks this first. Raises LeaseUnknown when the store is down.
+    """
+    until = time.monotonic() + 1.5 * _RENEWAL_S
+    with closing(Redis.from_url(store_url(store))) as client:
+        _wait(client, namespace, kind, lambda: not client.exists(_key(namespace, kind)) or time.monotonic() > until)
 
 
 @contextmanager
 def held_lease(store: StoreSettings, namespace: Namespace, kind: str) -> Iterator[Lease]:
     """Hold the namespace's lease of a kind of process, renewed in the background.
 
-    The lease of a process that died runs out after some seconds, which this waits for; raises LeaseHeld when the other
-    one is alive, that is when it renews.
+    The lease of a process that died runs out after some seconds, which this waits for. Raises LeaseHeld when the other
+    one is alive, and LeaseUnknown when the store is down.
     """
     client = Redis.from_url(store_url(store))
-    lock = Lock(client, f"flywheel:{namespace}:{kind}", timeout=_LIFETIME_S, thread_local=False)
-    left = _LIFETIME_S * 1000
-    while not lock.acquire(blocking=False):
-        before, left = left, float(client.execute_command("PTTL", lock.name))  # type: ignore[no-untyped-call]
-        if left > before:  # only its holder renews it
-            client.close()
-            raise LeaseHeld(f"another {kind} of namespace {namespace!r} is at work: stop it first, one is enough")
-        time.sleep(_POLL_S)
-    lease, stop = Lease(lock, kind), threading.Event()
-    renewer = threading.Thread(target=lease.renew_until, args=(stop,), name="lease", daemon=True)
-    renewer.start()
+    lock = Lock(client, _key(namespace, kind), timeout=_LIFETIME_S, thread_local=False)
+    with closing(client):
+        _wait(client, namespace, kind, lambda: lock.acquire(blocking=False))
+        lease, stop = Lease(lock, kind), threading.Event()
+        renewer = threading.Thread(target=lease.renew_until, args=(stop,), name="lease", daemon=True)
+        renewer.start()
+        try:
+            yield lease
+        finally:
+            stop.set()
+            renewer.join()
+            if not lease.lost.is_set():
+                lock.release()
+
+
+def _wait(client: Redis, namespace: Namespace, kind: str, free: Callable[[], bool]) -> None:
+    """Return once the lease is `free`; raises LeaseHeld as soon as it is renewed, which only its holder does."""
+    key, left = _key(namespace, kind), _LIFETIME_S * 1000
     try:
-        yield lease
-    finally:
-        stop.set()
-        renewer.join()
-        if not lease.lost.is_set():
-            lock.release()
-        client.close()
+        while not free():
+            before, left = left, float(client.execute_command("PTTL", key))  # type: ignore[no-untyped-call]
+            if left > before:
+                raise LeaseHeld(f"another {kind} of namespace {namespace!r} is at work: stop it first, one is enough")
+            time.sleep(_POLL_S)
+    except RedisError as error:
+        raise LeaseUnknown(f"the online store, which keeps the lease of the {kind}, is away: {error}") from error
+
+
+def _key(namespace: Namespace, kind: str) -> str:
+    return f"flywheel:{namespace}:{kind}"

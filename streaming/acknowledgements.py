@@ -13,6 +13,7 @@ from streaming.topics import Topics
 
 _EVERY_S = 10.0
 _MOST_RANGES = 20_000  # of at most 30 bytes each, in a record of at most 1 MB
+_MOST_KEPT = 10 * _MOST_RANGES  # some 30 MB, where nothing can be told
 
 _Ranges = dict[tuple[str, int], list[list[int]]]
 
@@ -33,8 +34,8 @@ class Metadata(Protocol):
 class Acknowledgements:
     """What was acknowledged and is not in the log yet, as an event every ten seconds. Safe to share between threads.
 
-    An event is given out again until it is known to be in the log; only what was acknowledged in the last seconds
-    before a process was killed is never told.
+    An event is given out again until it is known to be in the log. Never told is what was acknowledged in the last
+    seconds before a process was killed, and what comes once 200,000 ranges wait, as where the topic is missing.
     """
 
     def __init__(self, topics: Topics, outbox: str, now: Callable[[], int]) -> None:
@@ -58,14 +59,14 @@ class Acknowledgements:
             ranges = self._ranges.setdefault((topic, metadata.partition), [])
             if ranges and ranges[-1][1] == offset - 1:
                 ranges[-1][1] = offset
-            else:
+            elif self._count < _MOST_KEPT:
                 ranges.append([offset, offset])
                 self._count += 1
 
     def due(self, at_s: float) -> RecordsAcknowledged | None:
         """Return what is to be told by `at_s`, seconds of a monotonic clock; None while it is too early, or nothing."""
         with self._lock:
-            if at_s < self._next_s and self._count < _MOST_RANGES:
+            if at_s < self._next_s and (self._telling is not None or self._count < _MOST_RANGES):
                 return None
             self._next_s = at_s + _EVERY_S
             if self._telling is None and self._ranges:

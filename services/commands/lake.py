@@ -34,6 +34,11 @@ def land(
     as_json: AsJson = False,
 ) -> None:
     """Land Kafka's topics in the lake, until stopped or with --available-now."""
+    from features.lease import LANDER, refuse_while_held
+    from services.config import load_settings
+
+    asked = load_settings()
+    refuse_while_held(asked.store, asked.topics.namespace, LANDER)  # before Spark starts
     from prometheus_client import CollectorRegistry
 
     from features.landing import Lander

@@ -8,14 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.client import Client, EventBody, Refused, Retry, Services
+from services.client import Client, EventBody, Refused, Retry, Services, Unavailable
 from streaming.events import Kind
 
 USERS = 40
 _SENDERS = 4
 _LARGEST_BATCH = 8
 _PAUSE_S = 0.08
-_PATIENCE = Retry(tries=100_000, longest_wait_s=0.2, longest_asked_s=0.0)  # a load that backs off would be none
+_PATIENCE = Retry(tries=20, longest_wait_s=0.2, longest_asked_s=0.0)  # a load that backs off would be none
 _KINDS = (Kind.CLICK, Kind.VIEW, Kind.LIKE, Kind.SKIP)
 
 
@@ -49,7 +49,7 @@ class Load:
 
     def __init__(self, url: str, seed: int) -> None:
         self.log = Log({f"user-{number}": [] for number in range(USERS)})
-        self._url, self._stop = url, threading.Event()
+        self._url, self._stop, self._given_up = url, threading.Event(), threading.Event()
         self._seed = seed
         self._pool = ThreadPoolExecutor(_SENDERS, "sender")
         self._senders: list[Future[None]] = []
@@ -58,6 +58,11 @@ class Load:
         """Begin."""
         for number in range(_SENDERS):
             self._senders.append(self._pool.submit(self._send_all, number, random.Random(f"{self._seed}-{number}")))
+
+    def give_up(self) -> None:
+        """Have the senders end, whatever became of what they sent last."""
+        self._stop.set()
+        self._given_up.set()
 
     def finish(self, seconds: float) -> None:
         """Begin nothing new, and return when all that was sent is acknowledged.
@@ -95,11 +100,17 @@ class Load:
     def _deliver(self, client: Client, batch: list[Sent]) -> None:
         """Send until everything is acknowledged, and keep what was refused for good."""
         names = ("event_id", "user_id", "item_id", "kind", "happened_at")
-        try:
-            results = client.send_events([EventBody(**{name: getattr(sent, name) for name in names}) for sent in batch])
-        except Refused as error:
-            self.log.refused.append(str(error))
-            return
+        events = [EventBody(**{name: getattr(sent, name) for name in names}) for sent in batch]
+        while True:
+            try:
+                results = client.send_events(events)
+                break
+            except Unavailable:
+                if self._given_up.is_set():
+                    return
+            except Refused as error:
+                self.log.refused.append(str(error))
+                return
         self.log.results.update(result.status for result in results)
         self.log.refused += [result for result in results if result.status == "rejected"]
         self.log.acknowledged[batch[0].user_id] += batch

@@ -4,6 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +46,9 @@ def run_scenario(
 ) -> Outcome:
     """Run the named faults in order, each at a random moment; raises AssertionError naming what does not hold."""
     rng = random.Random(seed)
-    with World(home, f"faults{seed}", rng) as world, world.auditor() as auditor:
+    with World(home, f"faults{seed}", rng) as world, world.auditor() as auditor, ExitStack() as ending:
         load = Load(world.collector_url, seed)
+        ending.callback(load.give_up)
         scene = Scene(world, load, longest_s)
         load.start()
         recovered = []

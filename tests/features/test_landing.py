@@ -1,6 +1,8 @@
 """Landing with a real broker, Spark and Iceberg: every record is in the lake once, or aside with its reason."""
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from environ import without_settings
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from pydantic import SecretStr
 from pyspark.sql import Row, SparkSession
 from topic_records import records
 
@@ -18,8 +22,10 @@ from features.decoding import refusal
 from features.lake import TABLES, changed_properties, ensure_tables, missing_parts
 from features.landed import find_impression
 from features.landing import Lander, LandingRun, land
-from features.lease import LeaseHeld, landing_lease
+from features.lease import LANDER, LeaseHeld, LeaseUnknown, landing_lease, refuse_while_held
 from features.snapshots import current_snapshot_id, read_table
+from services.config import Settings
+from services.environment import settings_environ
 from streaming.codec import encode
 from streaming.config import KafkaSettings, client_options
 from streaming.events import (
@@ -320,6 +326,27 @@ def test_a_lost_checkpoint_goes_on_behind_what_has_landed(world, broker):
 def test_a_second_lander_says_so_and_ends(world, store):
     with landing_lease(store, world.topics.namespace), pytest.raises(LeaseHeld, match="another lander"):
         world.land()
+
+
+def test_a_second_lander_is_refused_before_it_starts_spark(world, broker, store, tmp_path):
+    with pytest.raises(LeaseUnknown, match="is away"):
+        refuse_while_held(StoreSettings(redis_url=SecretStr("redis://127.0.0.1:1")), world.topics.namespace, LANDER)
+    refuse_while_held(store, world.topics.namespace, LANDER)
+    settings = Settings(
+        namespace=world.topics.namespace, home=tmp_path, kafka=broker, store=store, lake=LakeSettings(spark_master="no")
+    )
+    with landing_lease(store, world.topics.namespace):
+        done = subprocess.run(
+            [sys.executable, "-m", "services.cli", "land"],
+            env={**without_settings(), **settings_environ(settings)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "one is enough" in done.stderr
+    assert not (tmp_path / "lake").exists()
 
 
 def test_the_lease_is_free_again_afterwards(world, store):

@@ -99,6 +99,22 @@ def test_neither_what_was_told_nor_an_offset_that_the_broker_did_not_name_is_tol
     assert one.due(0.0) is None
 
 
+def test_what_cannot_be_told_is_given_out_every_ten_seconds_alone_and_kept_within_bounds() -> None:
+    one = begun()
+    for offset in range(0, 2 * 300_000, 2):
+        one.note(Metadata(TOPICS.items, 0, offset))
+    first = one.due(0.0)
+    assert first is not None
+    assert one.due(9.9) is None
+    assert one.due(10.0) == first
+    told = Counter[Metadata]()
+    while event := one.due(20.0):
+        told += offsets(event)
+        one.told(event)
+    last = one.due(30.0)
+    assert sum((told + (offsets(last) if last else Counter())).values()) == 200_000
+
+
 def test_however_many_ranges_there_are_each_event_fits_in_a_record() -> None:
     one, told = begun(), Counter[Metadata]()
     everything = [Metadata(TOPICS.interactions, part, 10**15 + 2 * at) for part in range(3) for at in range(15_000)]
