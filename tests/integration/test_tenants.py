@@ -15,7 +15,7 @@ from features.config import StoreSettings, store_url
 from services.cli import app
 from streaming.config import KafkaSettings
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 SCRIPT = Path(__file__).with_name("tenant_commands.py")
 USERS, ITEMS, ERASED = 30, 40, "user-7"  # as there
