@@ -19,50 +19,83 @@ from streaming.topics import Topics
 _Part = tuple[str, int]
 _Offsets = npt.NDArray[np.int64]
 
+_GONE = "was acknowledged and is not in the log"
+_UNSEEN = "was acknowledged, and there is no such partition to be seen"
+_TWICE = "was acknowledged for two records, of which the log has one"
+
+
+class OffsetRanges:
+    """Offsets of one partition, and those of them that were added twice. Ranges that touch are kept as one.
+
+    So several collectors that take turns in a partition, each with a few records, cost no memory for each turn.
+    """
+
+    def __init__(self, settle_at: int = 1_000_000) -> None:
+        """Begin with none; ranges are put together when so many came, and as many again as were left then."""
+        self._firsts, self._lasts = array("q"), array("q")
+        self._least = self._settle_at = settle_at
+        self._twice: tuple[_Offsets, _Offsets] = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+    def add(self, first: int, last: int) -> None:
+        """Add the offsets from `first` to `last`."""
+        self._firsts.append(first)
+        self._lasts.append(last)
+        if len(self._firsts) >= self._settle_at:
+            self._settle()
+            self._settle_at = max(self._least, 2 * len(self._firsts))
+
+    def once(self) -> tuple[_Offsets, _Offsets]:
+        """Return the first and the last offsets of the ranges, int64, sorted; none touches another."""
+        self._settle()
+        return np.array(self._firsts, np.int64), np.array(self._lasts, np.int64)
+
+    def twice(self) -> tuple[_Offsets, _Offsets]:
+        """Return those of what was added more than once, in the same way."""
+        self._settle()
+        return self._twice
+
+    def _settle(self) -> None:
+        firsts, lasts = _sorted(np.array(self._firsts, np.int64), np.array(self._lasts, np.int64))
+        reached = np.maximum.accumulate(lasts)
+        again = np.flatnonzero(firsts[1:] <= reached[:-1]) + 1
+        more = firsts[again], np.minimum(lasts[again], reached[again - 1])
+        self._twice = _merged(*(np.concatenate(pair) for pair in zip(self._twice, more, strict=True)))
+        firsts, lasts = _merged(firsts, lasts)
+        self._firsts, self._lasts = array("q", firsts.tobytes()), array("q", lasts.tobytes())
+
 
 @dataclass
 class Acknowledged:
-    """Ranges of offsets by partition, as often as they were acknowledged, and what was told and is gone itself."""
+    """Offsets that were acknowledged, by partition, and what was told and is gone itself."""
 
-    ranges: dict[_Part, tuple["array[int]", "array[int]"]] = field(default_factory=dict)
+    ranges: dict[_Part, OffsetRanges] = field(default_factory=dict)
     missing: list[Difference] = field(default_factory=list)
 
     def count(self, part: _Part, first: int, end: int) -> int:
         """Return how many offsets from `first` on and before `end` were acknowledged."""
-        firsts, lasts = self._sorted(part)
-        if not firsts.size:
+        if part not in self.ranges:
             return 0
-        reached = np.concatenate(([first - 1], np.maximum.accumulate(lasts)[:-1]))
-        begin, until = np.maximum(np.maximum(firsts, reached + 1), first), np.minimum(lasts + 1, end)
-        return int(np.maximum(until - begin, 0).sum())
+        firsts, lasts = self.ranges[part].once()
+        return int(np.maximum(np.minimum(lasts + 1, end) - np.maximum(firsts, first), 0).sum())
 
     def differences(self, ends: Mapping[_Part, int]) -> Iterator[Difference]:
-        """Yield what was acknowledged and cannot be in a log whose partitions end there."""
-        for part in sorted(self.ranges):
-            firsts, lasts = self._sorted(part)
+        """Yield what was acknowledged and cannot be in a log whose partitions end there; others are not to be seen."""
+        for part, ranges in sorted(self.ranges.items()):
             end = ends.get(part, 0)
+            gone = _GONE if part in ends else _UNSEEN
+            firsts, lasts = ranges.once()
             for at in np.flatnonzero(lasts >= end):
-                first = max(int(firsts[at]), end)
-                yield Difference(*part, first, int(lasts[at]), "was acknowledged and is not in the log")
-            reached = np.maximum.accumulate(lasts)
-            for at in np.flatnonzero(firsts[1:] <= reached[:-1]) + 1:
-                last = min(int(lasts[at]), int(reached[at - 1]))
-                what = "was acknowledged for two records, of which the log has one"
-                yield Difference(*part, int(firsts[at]), last, what)
+                yield Difference(*part, max(int(firsts[at]), end), int(lasts[at]), gone)
+            for first, last in zip(*ranges.twice(), strict=True):
+                yield Difference(*part, int(first), int(last), _TWICE)
         yield from self.missing
 
     def add(self, event: RecordsAcknowledged) -> None:
         """Take in what one outbox told."""
         for one in event.offsets:
-            firsts, lasts = self.ranges.setdefault((one.topic, one.partition), (array("q"), array("q")))
+            ranges = self.ranges.setdefault((one.topic, one.partition), OffsetRanges())
             for first, last in one.ranges:
-                firsts.append(first)
-                lasts.append(last)
-
-    def _sorted(self, part: _Part) -> tuple[_Offsets, _Offsets]:
-        firsts, lasts = (np.asarray(one, dtype=np.int64) for one in self.ranges.get(part, (array("q"), array("q"))))
-        order = np.argsort(firsts, kind="stable")
-        return firsts[order], lasts[order]
+                ranges.add(first, last)
 
 
 def acknowledged(kafka: KafkaSettings, topics: Topics) -> Acknowledged:
@@ -81,10 +114,28 @@ def acknowledged(kafka: KafkaSettings, topics: Topics) -> Acknowledged:
     return found
 
 
-def lost(kafka: KafkaSettings, told: Acknowledged) -> list[Difference]:
-    """Return where the log lacks what it has acknowledged; raises BrokerUnavailable."""
+def lost(kafka: KafkaSettings, told: Acknowledged) -> Iterator[Difference]:
+    """Yield where the log lacks what it has acknowledged.
+
+    Raises BrokerUnavailable, and kafka.errors.KafkaError when the broker goes away meanwhile.
+    """
     ends = bounds(kafka, {topic for topic, _ in told.ranges})
-    return list(told.differences({(part.topic, part.partition): end for part, (_, end) in ends.items()}))
+    yield from told.differences({(part.topic, part.partition): end for part, (_, end) in ends.items()})
+
+
+def _sorted(firsts: _Offsets, lasts: _Offsets) -> tuple[_Offsets, _Offsets]:
+    order = np.argsort(firsts, kind="stable")
+    return firsts[order], lasts[order]
+
+
+def _merged(firsts: _Offsets, lasts: _Offsets) -> tuple[_Offsets, _Offsets]:
+    """Return the ranges sorted, those that touch or overlap as one."""
+    firsts, lasts = _sorted(firsts, lasts)
+    reached = np.maximum.accumulate(lasts)
+    apart = firsts[1:] > reached[:-1] + 1
+    begins, ends = np.ones(len(firsts), bool), np.ones(len(firsts), bool)
+    begins[1:], ends[:-1] = apart, apart
+    return firsts[begins], reached[ends]
 
 
 def _gap(record: Received, count: int) -> Difference:

@@ -5,7 +5,6 @@ and the other is told, so promote and rollback are one atomic step each, on a fo
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,20 +86,30 @@ class Registry:
     def copy_to(self, other: "Registry") -> list[str]:
         """Copy what `other` lacks, the champions last; returns the versions that were complete here.
 
-        Interrupted, it goes on when it is called again; nothing is overwritten. Raises AnotherHistory, before anything
-        is copied, when `other` has another champion under the number of one here.
+        Interrupted, it goes on when it is called again; nothing that is whole is overwritten. Raises AnotherHistory,
+        before anything is copied.
         """
-        champions = {name: self._files.cat_file(f"{self._champions}/{name}") for name in self._names(self._champions)}
-        other._refuse_others(champions)
-        versions = self.versions()
+        self.refuse_unlike(other)
+        champions, versions = self._entries(), self.versions()  # in this order: each champion is among the versions
         for version in versions:
             self._copy_artifact(version, other)
         for version in self._names(self._gone):
             if other.training_set_gone_since(version) is None:
                 self._copy(f"{self._gone}/{version}", other._files, f"{other._gone}/{version}")
-        for name in champions:
-            self._copy(f"{self._champions}/{name}", other._files, f"{other._champions}/{name}")
+        other._files.makedirs(other._champions, exist_ok=True)
+        for name in sorted(champions.keys() - other._entries().keys()):
+            other._files.pipe_file(f"{other._champions}/{name}", champions[name])
         return versions
+
+    def refuse_unlike(self, other: "Registry") -> None:
+        """Raise AnotherHistory when `other` has another champion under the number of one here."""
+        theirs = other._entries()
+        for name, entry in self._entries().items():
+            if theirs.get(name, entry) != entry:
+                raise AnotherHistory(
+                    f"{other._champions}/{name} names another champion than the registry that shall be copied there: "
+                    "both have gone on by themselves, so move one of them away first"
+                )
 
     def versions(self) -> list[str]:
         """Return the versions that are complete, sorted."""
@@ -123,11 +132,12 @@ class Registry:
     def training_set_gone_since(self, version: str) -> int | None:
         """Return when it was noticed that a model's training set is gone, ms, None while it is not known to be."""
         path = f"{self._gone}/{version}"
-        return int(self._files.cat_file(path)) if self._files.exists(path) else None
+        noted = self._files.cat_file(path) if self._files.exists(path) else b""
+        return int(noted) if noted else None  # empty: its writer died
 
     def history(self) -> list[Champion]:
         """Return all changes of the champion, oldest first."""
-        return list(self._read_champions())
+        return [msgspec.json.decode(entry, type=Champion) for entry in self._entries().values()]
 
     def champion(self) -> Champion | None:
         """Return the current champion, None before the first promotion."""
@@ -190,15 +200,6 @@ class Registry:
         if "/" in version or not self._files.exists(f"{self._artifacts}/{version}/COMPLETE"):
             raise UnknownModel(f"the registry has no model {version!r}: `flywheel models` lists them")
 
-    def _refuse_others(self, champions: Mapping[str, bytes]) -> None:
-        for name, entry in champions.items():
-            path = f"{self._champions}/{name}"
-            if self._files.exists(path) and self._files.cat_file(path) not in (entry, b""):  # b"": its writer died
-                raise AnotherHistory(
-                    f"{path} names another champion than the registry that shall be copied there: both have gone on by "
-                    "themselves, so move one of them away first"
-                )
-
     def _copy_artifact(self, version: str, other: "Registry") -> None:
         source, target = f"{self._artifacts}/{version}", f"{other._artifacts}/{version}"
         if not other._files.exists(f"{target}/COMPLETE"):
@@ -210,11 +211,11 @@ class Registry:
         with self._files.open(source, "rb") as reader, files.open(target, "wb") as writer:
             shutil.copyfileobj(reader, writer)
 
-    def _read_champions(self) -> Iterator[Champion]:
-        for name in self._names(self._champions):
-            entry = self._files.cat_file(f"{self._champions}/{name}")
-            if entry:  # an empty one is being written just now, or its writer died
-                yield msgspec.json.decode(entry, type=Champion)
+    def _entries(self) -> dict[str, bytes]:
+        """Return the champion's entries by name, in order, but those that are being written or whose writer died."""
+        names = self._names(self._champions)
+        entries = {name: self._files.cat_file(f"{self._champions}/{name}") for name in names}
+        return {name: entry for name, entry in entries.items() if entry}
 
     def _entry(self, number: int) -> str:
         return f"{self._champions}/{number:08d}.json"

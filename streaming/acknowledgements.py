@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from streaming.events import AcknowledgedOffsets, RecordsAcknowledged
-from streaming.topics import Topics
 
 _EVERY_S = 10.0
 _MOST_RANGES = 20_000  # of at most 30 bytes each, in a record of at most 1 MB
@@ -38,9 +37,8 @@ class Acknowledgements:
     seconds before a process was killed, and what comes once 200,000 ranges wait, as where the topic is missing.
     """
 
-    def __init__(self, topics: Topics, outbox: str, now: Callable[[], int]) -> None:
+    def __init__(self, outbox: str, now: Callable[[], int]) -> None:
         """Begin with nothing; `outbox` is an id of its own, `now` in ms UTC."""
-        self._topics = topics
         self._outbox = outbox
         self._now = now
         self._lock = threading.Lock()
@@ -52,11 +50,11 @@ class Acknowledgements:
 
     def note(self, metadata: Metadata) -> None:
         """Take in a record that was acknowledged."""
-        topic, offset = metadata.topic, metadata.offset
-        if offset < 0 or topic == self._topics.acknowledgements:
+        offset = metadata.offset
+        if offset < 0:
             return
         with self._lock:
-            ranges = self._ranges.setdefault((topic, metadata.partition), [])
+            ranges = self._ranges.setdefault((metadata.topic, metadata.partition), [])
             if ranges and ranges[-1][1] == offset - 1:
                 ranges[-1][1] = offset
             elif self._count < _MOST_KEPT:

@@ -4,7 +4,6 @@ While anything of this process lies in the spool, what comes queues behind it.
 """
 
 import logging
-import math
 import threading
 import time
 import uuid
@@ -14,9 +13,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
-from kafka.errors import KafkaError, TopicAuthorizationFailedError
+from kafka.errors import KafkaError
 
 from streaming.acknowledgements import Acknowledgements, Metadata
 from streaming.config import KafkaSettings
@@ -25,6 +23,7 @@ from streaming.events import Event
 from streaming.producer import EventProducer, NotDurable
 from streaming.records import LARGEST_RECORD, Record, records_of
 from streaming.spool import Fill, Spool, Spooled, SpoolError, SpoolPlace
+from streaming.teller import Teller
 from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -91,7 +90,8 @@ class Outbox:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="outbox", daemon=True)
         self._drained = drained
-        self._acknowledgements = Acknowledgements(topics, uuid.uuid4().hex, lambda: time.time_ns() // 1_000_000)
+        self._acknowledgements = Acknowledgements(uuid.uuid4().hex, lambda: time.time_ns() // 1_000_000)
+        self._teller = Teller(kafka, topics, self._acknowledgements)
 
     @property
     def direct(self) -> bool:
@@ -119,9 +119,10 @@ class Outbox:
         if self._delivery.spool is not None:
             self._spool = self._delivery.spool.claim()
         self._thread.start()
+        self._teller.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Wait for Kafka as long as that, tell it what it has acknowledged, spool the rest, and disconnect."""
+        """Wait for Kafka as long as that, spool the rest, tell what was acknowledged, and disconnect."""
         until = time.monotonic() + timeout_s
         self._stopping.set()
         while self._oldest() is not None and not self._failed.is_set() and time.monotonic() < until:
@@ -129,12 +130,12 @@ class Outbox:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(max(0.0, until - time.monotonic()))
-        self._tell_the_rest(until)
         with self._order:
             self._fail_over()
             spool, self._spool = self._spool, None
         if spool is not None:
             spool.close()
+        self._teller.stop(max(0.0, until - time.monotonic()))
 
     def send(self, event: Event, settle: Settle) -> None:
         """Send an event, or spool it; `settle` is told once what became of it, in any thread, and must not block."""
@@ -250,7 +251,6 @@ class Outbox:
     def _drain(self, producer: EventProducer, spool: Spool) -> None:
         while not self._stopping.is_set() and (spooled := spool.first(_DRAINED_AT_ONCE)):
             count = self._deliver(producer, spooled)
-            self._tell(producer, time.monotonic())
             if count:
                 spool.remove_through(spooled[count - 1].number)
                 self._drained(count)
@@ -270,8 +270,7 @@ class Outbox:
 
     def _watch(self) -> None:
         """Return when the producer was given up, or at the end."""
-        while not self._stopping.is_set() and (producer := self._producer) is not None:
-            self._tell(producer, time.monotonic())
+        while not self._stopping.is_set() and self._producer is not None:
             oldest = self._oldest()
             late = oldest is not None and oldest.deadline <= time.monotonic()
             if late or self._failed.is_set():
@@ -280,39 +279,6 @@ class Outbox:
                 return
             self._wake.wait(_LOOK_S)
             self._wake.clear()
-
-    def _tell(self, producer: EventProducer, at_s: float) -> Any:
-        """Send what was acknowledged, if anything is to be told by `at_s`, and return its future.
-
-        An outbox works without: what could not be sent is told again.
-        """
-        event = self._acknowledgements.due(at_s)
-        if event is None:
-            return None
-        try:
-            future = producer.send(event)
-        except NotDurable as error:
-            _log.warning("what Kafka acknowledged could not be told; is the topic there, `flywheel topics`? %s", error)
-            return None
-        future.add_callback(lambda _: self._acknowledgements.told(event))
-        future.add_errback(lambda error: self._untold(producer, error))
-        return future
-
-    def _untold(self, producer: EventProducer, error: Exception) -> None:
-        _log.warning("what Kafka acknowledged was not told: %s", error)
-        # Its topic alone may be forbidden to us; else nothing that this producer sends may arrive any more.
-        if producer is self._producer and not isinstance(error, TopicAuthorizationFailedError):
-            self._failed.set()
-            self._wake.set()
-
-    def _tell_the_rest(self, until: float) -> None:
-        """Tell what was acknowledged up to now, and wait for it until then."""
-        while (producer := self._producer) is not None and (future := self._tell(producer, math.inf)) is not None:
-            try:
-                future.get(timeout=max(0.0, until - time.monotonic()))
-            except KafkaError as error:
-                _log.warning("what Kafka acknowledged last could not be told: %s", error)
-                return
 
 
 def _outcome(done: "Future[None]") -> Outcome:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from kafka.admin import KafkaAdminClient
@@ -22,17 +23,19 @@ _log = logging.getLogger(__name__)
 
 _CHECK_TIMEOUT_MS = 2_000
 _CHECK_KEPT_S = 1.0
-_AT_ONCE = 1_500  # more events on their way cost each of them half as much CPU again, and none is sooner there
+_AT_ONCE = 1_500  # with more events on their way each of them costs half as much CPU again
 
 
 class DurableSender:
     """An outbox with one thread that feeds it, because handing an event to the producer may block.
 
-    While 1,500 events are on their way, the next request's wait.
+    While 1,500 events are on their way, the next request's wait: for `patience_s` at most, since where Kafka is slow or
+    away, waiting saves nothing.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, patience_s: float = 0.5) -> None:
         self._outbox = outbox
+        self._patience_s = patience_s
         self._under_way = 0
         self._room = asyncio.Condition()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sender")
@@ -71,9 +74,10 @@ class DurableSender:
             for number, event in enumerate(events):
                 self._outbox.send(event, functools.partial(batch.settle, number))
 
-        async with self._room:
-            await self._room.wait_for(lambda: self._under_way < _AT_ONCE)
-            self._under_way += len(events)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_s), self._room:
+                await self._room.wait_for(lambda: self._under_way < _AT_ONCE)
+        self._under_way += len(events)
         try:
             await self._run(hand_over)
             return await batch.outcomes

@@ -34,8 +34,9 @@ def backup(where: Where, as_json: AsJson = False) -> None:
 
     settings = load_settings()
     need_lake(settings)
+    index = back_up(_holder(settings), Place(where))
     models = _models(settings).copy_to(_models_in(where, settings))
-    show("Backed up", _rows(back_up(_holder(settings), Place(where)), models), as_json)
+    show("Backed up", _rows(index, models), as_json)
 
 
 def restore(where: Where, as_json: AsJson = False) -> None:
@@ -49,9 +50,11 @@ def restore(where: Where, as_json: AsJson = False) -> None:
 
     settings = load_settings()
     ensure_topics(settings.kafka, settings.topics)
-    models = _models_in(where, settings).copy_to(_models(settings))
+    kept, here = _models_in(where, settings), _models(settings)
+    kept.refuse_unlike(here)
     with closing(EventProducer(settings.kafka, settings.topics)) as producer:
         index = put_back(_holder(settings), Place(where), producer)
+    models = kept.copy_to(here)
     say([_UNERASED])
     erased = list(Eraser(settings, lake_session(settings)).erase_again())
     say([f"{len(erased)} owners were erased again; `flywheel rebuild online` fills an online store that is new"])

@@ -78,7 +78,7 @@ def _topics(admin: KafkaAdminClient, kafka: KafkaSettings, topics: Topics) -> st
 
 
 def _permissions(admin: KafkaAdminClient, topics: Topics) -> str:
-    for topic in admin.describe_topics(sorted(topics.landed)):
+    for topic in admin.describe_topics(_durable(topics)):
         allowed = topic["authorized_operations"]
         lacking = sorted(_NEEDED - set(allowed)) if allowed is not None else []
         if lacking:

@@ -70,7 +70,7 @@ def _found(store: str, places: Iterable[str]) -> Searched:
 
 def _topics(settings: Settings, needle: Needle, ledger: Ledger) -> Iterator[Searched]:
     kept, topics = kept_for_ms(settings.kafka, settings.topics), settings.topics
-    for topic in [*kept, topics.items, topics.models, topics.erasures, topics.acknowledgements]:
+    for topic in [*kept, topics.items, topics.models, topics.erasures]:  # no other has anything of a user
         last, back = 0, []
         for record in chain.from_iterable(raw_records(settings.kafka, topic)):
             if not _holds(needle, record):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from kafka.admin import KafkaAdminClient
 from waiting import wait_until
 
-from features.acknowledged import Acknowledged, acknowledged, lost
+from features.acknowledged import Acknowledged, OffsetRanges, acknowledged, lost
 from streaming.config import KafkaSettings, client_options
 from streaming.events import AcknowledgedOffsets, Interaction, Kind, RecordsAcknowledged
 from streaming.namespace import Namespace
@@ -42,6 +42,41 @@ def test_the_differences_are_what_lies_behind_the_end_and_what_was_acknowledged_
         listed[said] |= {*range(one.first, one.last + 1)}
     assert listed["is not in the log"] == {offset for offset in offsets if offset >= end}
     assert listed["of which the log has one"] == {offset for offset in offsets if offsets.count(offset) > 1}
+
+
+@given(_RANGES, st.integers(1, 5))
+def test_ranges_that_are_put_together_as_they_come_say_what_sets_of_offsets_say(
+    ranges: list[tuple[int, int]], settle_at: int
+) -> None:
+    found = OffsetRanges(settle_at)
+    for one in ranges:
+        found.add(*one)
+    offsets = [offset for low, high in ranges for offset in range(low, high + 1)]
+    for said, expected in (
+        (found.once(), {*offsets}),
+        (found.twice(), {offset for offset in offsets if offsets.count(offset) > 1}),
+    ):
+        firsts, lasts = (one.tolist() for one in said)
+        spelt_out = [offset for low, high in zip(firsts, lasts, strict=True) for offset in range(low, high + 1)]
+        assert spelt_out == sorted(expected)
+        assert all(high + 1 < low for high, low in zip(lasts, firsts[1:], strict=False)), "two of them touch"
+
+
+def test_offsets_that_two_collectors_were_given_in_turns_are_one_range() -> None:
+    found = OffsetRanges(100)
+    for start in range(2):
+        for offset in range(start, 5_000, 2):
+            found.add(offset, offset)
+    assert [one.tolist() for one in found.once()] == [[0], [4_999]]
+    assert [one.tolist() for one in found.twice()] == [[], []]
+
+
+def test_a_partition_that_is_not_there_is_one_difference() -> None:
+    found = Acknowledged()
+    found.add(told(1, (3, 4), (5, 9)))
+    assert [str(one) for one in found.differences({})] == [
+        "offsets 3 to 9 was acknowledged, and there is no such partition to be seen"
+    ]
 
 
 @pytest.fixture
@@ -90,7 +125,7 @@ def test_a_topic_that_was_lost_and_made_anew_is_found_by_what_was_acknowledged(
     broker: KafkaSettings, topics: Topics
 ) -> None:
     send(broker, topics, 10)
-    assert lost(broker, acknowledged(broker, topics)) == []
+    assert [*lost(broker, acknowledged(broker, topics))] == []
 
     admin = KafkaAdminClient(**client_options(broker))
     admin.delete_topics([topics.interactions])

@@ -177,8 +177,12 @@ def test_a_copy_that_was_cut_off_goes_on_and_what_is_there_is_not_copied_again(
     (cut_off / "COMPLETE").unlink()
     (cut_off / "spec.json").write_text("m")
     (copied / "champions" / "00000001.json").write_text("")
+    (copied / "gone").mkdir()
+    (copied / "gone" / "m1").write_text("")
+    registry.note_training_set_gone("m1", 5)
     registry.promote(change(registry, "m2"))
     registry.copy_to(copy)
+    assert copy.training_set_gone_since("m1") == 5
     assert copy.history() == registry.history()
     assert (cut_off / "spec.json").read_text() == "m2"
     assert kept.stat().st_mtime_ns == written_at
@@ -194,3 +198,15 @@ def test_a_copy_never_replaces_another_history(registry: Registry, copy: Registr
         with pytest.raises(AnotherHistory, match=r"00000002\.json names another champion"):
             source.copy_to(target)
         assert target.history() == history
+
+
+def test_an_entry_whose_writer_died_is_not_copied_over_one_that_is_whole(registry: Registry, copy: Registry) -> None:
+    registry.promote(change(registry, "m1"))
+    registry.copy_to(copy)
+    registry.promote(change(registry, "m2"))
+    entry = registry._entry(1)
+    registry._files.pipe_file(entry, b"")
+    registry.copy_to(copy)
+    assert [one.model_version for one in copy.history()] == ["m1", "m2"]
+    copy.copy_to(registry)
+    assert registry.history() == copy.history()

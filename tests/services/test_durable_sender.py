@@ -46,7 +46,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def test_large_requests_wait_their_turn_and_all_are_answered_also_when_some_give_up() -> None:
     async def scenario() -> None:
         outbox = SlowOutbox()
-        sender = DurableSender(outbox)  # type: ignore[arg-type]
+        sender = DurableSender(outbox, patience_s=60)  # type: ignore[arg-type]
         requests = [asyncio.create_task(sender.send(events(1_000))) for _ in range(5)]
         await until(lambda: len(outbox.taken) == 2_000)
         small = asyncio.create_task(sender.send(events(1)))
@@ -62,5 +62,17 @@ def test_large_requests_wait_their_turn_and_all_are_answered_also_when_some_give
         assert await small == [Outcome.SENT]
         assert [request.cancelled() for request in requests] == [True, False, True, False, False]
         assert [len(request.result()) for request in requests if not request.cancelled()] == [1_000] * 3
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_where_kafka_answers_nothing_no_request_waits_for_longer_than_the_patience() -> None:
+    async def scenario() -> None:
+        outbox = SlowOutbox()
+        sender = DurableSender(outbox, patience_s=0.01)  # type: ignore[arg-type]
+        requests = [asyncio.create_task(sender.send(events(1_000))) for _ in range(5)]
+        await until(lambda: len(outbox.taken) == 5_000)
+        outbox.settle_all()
+        assert [set(outcomes) for outcomes in await asyncio.gather(*requests)] == [{Outcome.SENT}] * 5
 
     asyncio.run(asyncio.wait_for(scenario(), 60))

@@ -15,7 +15,14 @@ from services.erasure.kept import kept_for_ms, topic_entries, topics_of_users
 from services.erasure.search import Searched, search
 from streaming.config import KafkaSettings, client_options
 from streaming.errors import BrokerUnavailable
-from streaming.events import ErasureEntered, Interaction, Kind, UserUpserted
+from streaming.events import (
+    AcknowledgedOffsets,
+    ErasureEntered,
+    Interaction,
+    Kind,
+    RecordsAcknowledged,
+    UserUpserted,
+)
 from streaming.ids import UserId
 from streaming.marks import Marker
 from streaming.namespace import Namespace
@@ -100,6 +107,17 @@ def test_what_no_reader_takes_and_kafka_never_drops_is_found(
     configure(broker, topics.interactions, retention_ms="-1")
     kept = found()["interactions"]
     assert (kept.verdict, kept.gone_by, len(kept.where)) == ("FOUND", None, 1)
+
+
+def test_offsets_that_read_like_a_user_id_are_not_found_as_the_user(
+    broker: KafkaSettings, valkey: StoreSettings, topics: Topics, tmp_path: Path
+) -> None:
+    settings = Settings(namespace=topics.namespace, home=tmp_path, kafka=broker, store=valkey)
+    offsets = [AcknowledgedOffsets(topic=topics.interactions, partition=0, ranges=[(10483920, 10483924)])]
+    envelope = {"event_id": "t", "happened_at": 1, "received_at": 1, "producer": "outbox"}
+    with closing(EventProducer(broker, topics)) as producer:
+        producer.publish([RecordsAcknowledged(**envelope, outbox="one", number=1, offsets=offsets)])
+    assert {each.verdict for each in search(settings, UserId("10483920"))} == {"gone"}
 
 
 def test_topics_that_are_not_there_and_a_broker_that_is_not_are_sentences(

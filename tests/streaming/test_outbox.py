@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from topic_records import records
 from waiting import wait_until
 
@@ -260,10 +260,36 @@ def test_an_outbox_works_without_the_topic_that_it_tells_what_was_acknowledged(
     told.send(one, range(10))
     assert told.of(range(10)) == {Outcome.SENT}
     wait_until(lambda: "flywheel topics" in caplog.text)
+    assert one.direct
     told.send(one, range(10, 20))
     assert told.of(range(10, 20)) == {Outcome.SENT}
     one.stop(10)
     assert ids(broker, topics) == [f"e{number}" for number in range(20)]
+
+
+def take_records_of(broker: KafkaSettings, topic: str, most_bytes: int) -> None:
+    admin = KafkaAdminClient(**client_options(broker))
+    admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(most_bytes)})])
+    admin.close()
+
+
+def test_what_cannot_be_told_keeps_no_event_from_kafka_and_is_told_when_it_can_be(
+    broker: KafkaSettings, topics: Topics, caplog: pytest.LogCaptureFixture
+) -> None:
+    take_records_of(broker, topics.acknowledgements, 10)
+    told = Told()
+    one = outbox(broker, topics, None)
+    wait_until(lambda: one.direct)
+    told.send(one, range(10))
+    assert told.of(range(10)) == {Outcome.SENT}
+    wait_until(lambda: "was not told" in caplog.text)
+    assert one.direct
+    told.send(one, range(10, 20))
+    assert told.of(range(10, 20)) == {Outcome.SENT}
+    take_records_of(broker, topics.acknowledgements, 1_000_000)
+    one.stop(10)
+    assert ids(broker, topics) == [f"e{number}" for number in range(20)]
+    assert told_offsets(broker, topics) == {(topics.interactions, 0): [*range(20)]}
 
 
 def test_what_kafka_has_not_acknowledged_at_the_end_is_spooled(
