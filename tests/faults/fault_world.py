@@ -177,16 +177,17 @@ class World:
         child.stop(60)
 
     def await_collector(self, seconds: float) -> float:
-        """Return after how long the collector answers and reaches the broker."""
-        return wait_for("the collector reaches the broker", self._reaches_broker, seconds, self.tend)
+        """Return after how long the collector answers, has emptied its spool and sends to the broker at once."""
+        return wait_for("the collector sends to the broker at once", self._sends_at_once, seconds, self.tend)
 
-    def _reaches_broker(self) -> bool:
+    def _sends_at_once(self) -> bool:
         if not answers(LOOPBACK, self.ports.collector):
             return False
         try:
-            return bool(httpx.get(f"{self.collector_url}/readyz", timeout=5).json()["checks"]["broker"])
+            checks = httpx.get(f"{self.collector_url}/readyz", timeout=5).json()["checks"]
         except httpx.HTTPError:
             return False
+        return bool(checks["broker"] and checks["producer"])
 
     def _start_broker(self) -> Broker:
         cache = user_cache(os.environ)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs the rendered recommender and collector as containers on this machine, without Docker and without a cluster:
-# they must become ready, answer, let a click change the list, and end well on SIGTERM.
+# they must become ready, answer, let a click change the list, and end well on SIGTERM. The jobs' image lands what came in
+# meanwhile, audits it and builds the features, on a read-only root like that of the chart's jobs.
 # Needs root and: apt-get install debootstrap buildah podman runc catatonit; and tests/helm/tools.sh static.
 # Everything is made in one folder, CONTAINERS_WORK; BASE keeps the base image between runs, and KEEP_IMAGE=1 takes the
-# services' image as the run before left it. A base image is never published.
+# images as the run before left them. A base image is never published.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -52,20 +53,29 @@ if [[ -z "${KEEP_IMAGE:-}" ]]; then
     >"$work/context/Containerfile"
   buildah bud --quiet --layers=false -t localhost/base:bookworm "$work/context" >/dev/null
 
-  say "building the image of the services"
-  buildah bud --quiet --layers=true --build-arg BASE=localhost/base:bookworm --target services \
-    --ignorefile helm/images/Containerfile.dockerignore -f helm/images/Containerfile -t localhost/flywheel-services:test . >"$work/build.log" 2>&1 || { tail -5 "$work/build.log"; exit 1; }
+  for image in services jobs; do
+    say "building the image of the $image"
+    buildah bud --quiet --layers=true --build-arg BASE=localhost/base:bookworm --target $image \
+      --ignorefile helm/images/Containerfile.dockerignore -f helm/images/Containerfile -t localhost/flywheel-$image:test . >"$work/build.log" 2>&1 || { tail -5 "$work/build.log"; exit 1; }
+  done
 fi
-podman image inspect localhost/flywheel-services:test --format 'size {{.Size}} bytes, user {{.User}}'
-podman image inspect localhost/base:bookworm --format 'of which the base {{.Size}} bytes'
-if podman run --rm --network none localhost/flywheel-services:test \
-  python -c 'import importlib.util, sys; sys.exit(any(importlib.util.find_spec(n) for n in ("torch", "nvidia", "pyspark", "feast")))'; then
-  say "no torch, no CUDA, no Spark, no Feast in it"
-else
-  say "FAILED: the image carries what it must not" && exit 1
-fi
+podman image inspect localhost/base:bookworm --format 'size of the base {{.Size}} bytes, which each image holds'
+lacks() {
+  image=$1 && shift
+  podman image inspect "localhost/flywheel-$image:test" --format "size of the $image {{.Size}} bytes, user {{.User}}"
+  if podman run --rm --network none "localhost/flywheel-$image:test" \
+    python -c 'import importlib.util, sys; sys.exit(any(importlib.util.find_spec(name) for name in sys.argv[1:]))' "$@"; then
+    say "not in it: $*"
+  else
+    say "FAILED: the image of the $image carries one of $*" && exit 1
+  fi
+}
+lacks services torch nvidia pyspark feast
+lacks jobs torch nvidia
 
 say "starting Kafka, Valkey and the history updater on loopback"
+FLYWHEEL_KAFKA__ERASURE_KEY=$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))')
+export FLYWHEEL_KAFKA__ERASURE_KEY
 export FLYWHEEL_HOME="$work/home" FLYWHEEL_KAFKA__PORT=$port_kafka FLYWHEEL_STORE__PORT=$port_valkey FLYWHEEL_KAFKA__PARTITIONS=2
 mkdir -p "$FLYWHEEL_HOME"
 uv run --no-sync flywheel up >"$work/up.log" 2>&1 &
@@ -113,6 +123,21 @@ until curl -fsS "http://127.0.0.1:$port_recommender/v1/recommend" -H "authorizat
 say "helm test's script"
 RECOMMENDER=http://127.0.0.1:$port_recommender COLLECTOR=http://127.0.0.1:$port_collector KEY=$key SECONDS_TO_WAIT=60 \
   python3 helm/flywheel/files/circle.py
+
+mkdir -p "$work/jobs" && chmod 777 "$work/jobs"
+job() {
+  began=$(date +%s%N)
+  podman run --rm --network host --read-only --cap-drop all --security-opt no-new-privileges --tmpfs /tmp --volume "$work/jobs:/jobs" \
+    --env FLYWHEEL_HOME=/jobs --env FLYWHEEL_KAFKA__BOOTSTRAP_SERVERS=127.0.0.1:$port_kafka --env FLYWHEEL_KAFKA__PARTITIONS=2 \
+    --env FLYWHEEL_KAFKA__ERASURE_KEY --env FLYWHEEL_STORE__URL=redis://127.0.0.1:$port_valkey/0 \
+    localhost/flywheel-jobs:test flywheel "$@" >"$work/job.log" 2>&1 || { tail -20 "$work/job.log"; say "FAILED: flywheel $*" && exit 1; }
+  say "flywheel $* in the jobs' image: $((($(date +%s%N) - began) / 1000000)) ms"
+}
+job land --available-now
+job audit
+cat "$work/job.log"
+job build-features
+job materialise
 
 for name in recommender collector; do
   began=$(date +%s%N)
