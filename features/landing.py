@@ -37,6 +37,10 @@ _FETCH = {"kafka.fetch.max.wait.ms": "20", "kafka.max.poll.records": "5000"}
 _KNOWN_RESTART = ("scala.collection.IterableOps.map", '"scala.Option.get()" is null')
 
 
+class _Stopped(Exception):
+    """Landing is to stop, so no other batch begins."""
+
+
 @dataclass(frozen=True)
 class Lander:
     """What landing works with. `clock` gives ms UTC; `recent` keeps the items' recent counts where they are wanted."""
@@ -56,6 +60,7 @@ class LandingRun:
 
     landings: list[Landing] = field(default_factory=list)
     restarts: int = 0
+    is_over: bool = False  # a batch was not begun, since landing was to stop
 
 
 def land(
@@ -77,11 +82,13 @@ def land(
         target = Target(lander.topics, lander.kafka, ledger, lease, lander.recent)
         ensure_tables(lander.spark, lander.topics.namespace)
         while True:
-            query = _start(lander, target, run, available_now=available_now, progress=progress)
+            query = _start(lander, target, run, available_now=available_now, stop=stop, progress=progress)
             try:
                 _wait(query, stop)
                 return run
             except StreamingQueryException as error:
+                if run.is_over:
+                    return run
                 lease.check()
                 # Spark 4.1 dies of it once, and once only, when it starts after a crash between batch and checkpoint.
                 if run.restarts or not all(word in str(error) for word in _KNOWN_RESTART):
@@ -98,9 +105,13 @@ def _start(
     run: LandingRun,
     *,
     available_now: bool,
+    stop: threading.Event | None,
     progress: Callable[[list[Landing]], None] | None,
 ) -> StreamingQuery:
     def batch(records: DataFrame, batch_id: int) -> None:
+        if stop is not None and stop.is_set():
+            run.is_over = True
+            raise _Stopped("landing was told to stop before this batch, which it begins with when it goes on")
         landings = land_batch(records, batch_id, target, lander.clock())
         run.landings.extend(landings)
         if progress is not None:
@@ -119,8 +130,9 @@ def _start(
 def _wait(query: StreamingQuery, stop: threading.Event | None) -> None:
     while not query.awaitTermination(1):
         if stop is not None and stop.is_set():
-            # Draining first: a query that is stopped inside a batch can end in a stack overflow of its own.
-            query.processAllAvailable()
+            # The batch in hand ends first: a query that is stopped inside one can end in a stack overflow of its own.
+            while query.status["isTriggerActive"] and not query.awaitTermination(1):
+                pass
             return
 
 

@@ -25,7 +25,7 @@ def drain(settings: Settings, stop: threading.Event) -> int:
     """Send every event of the spool folder to Kafka, waiting for it as long as need be; returns how many records.
 
     Spools that a running collector owns are left to it. Raises NothingToDrain without a spool, SpoolUnusable, and
-    NotDrained when `stop` is set before the end.
+    NotDrained when there are such, or `stop` is set before the end.
     """
     place = event_spool(settings)
     if place is None:
@@ -40,4 +40,9 @@ def drain(settings: Settings, stop: threading.Event) -> int:
                 raise NotDrained(f"stopped after {sum(sent)} records; what is left stays in the spool: run it again")
     finally:
         outbox.stop(_STOP_TIMEOUT_S)
+    if place.unfinished():
+        names = ", ".join(path.name for path in place.unfinished())
+        raise NotDrained(
+            f"{sum(sent)} records were sent; a collector still has {names}: run it again when that has ended"
+        )
     return sum(sent)

@@ -196,11 +196,11 @@ class RecommendMetrics:
             multiprocess_mode="livemostrecent",
             registry=registry,
         )
-        self._lag = Gauge(
+        self._lag = Histogram(
             "flywheel_tail_lag_seconds",
-            "Time from the append of the newest applied record to its application.",
+            "Time from a record's append to its application, of the oldest of those that were applied together.",
             ("topic",),
-            multiprocess_mode="livemax",
+            buckets=(*_LATENCY, 10.0, 30.0, 60.0, 300.0),
             registry=registry,
         )
         self._applied = Counter("flywheel_tail_records", "Records applied.", ("topic",), registry=registry)
@@ -238,7 +238,11 @@ class RecommendMetrics:
             self._model_age.set(age_s)
         self._version = version
 
-    def applied(self, topic: str, count: int, lag_s: float) -> None:
-        """Record that `count` records of a topic were applied, the newest `lag_s` after its append."""
+    def applied(self, topic: str, count: int, lag_s: float | None) -> None:
+        """Record that `count` records of a topic were applied, the oldest `lag_s` after its append.
+
+        None for those that were there before anybody followed the topic.
+        """
         self._applied.labels(topic).inc(count)
-        self._lag.labels(topic).set(lag_s)
+        if lag_s is not None:
+            self._lag.labels(topic).observe(lag_s)

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -97,6 +98,18 @@ class SpoolPlace:
     def files(self) -> list[Path]:
         """Return the spools' files that are there, owned or not, sorted."""
         return sorted(self.folder.glob(f"{self.name}-*.spool"))
+
+    def unfinished(self) -> list[Path]:
+        """Return the spools' files that a process owns or that hold something, sorted."""
+        return [path for path in self.files() if not self._is_finished(path)]
+
+    def _is_finished(self, path: Path) -> bool:
+        try:
+            spool = Spool(path, self.capacity, self.now)
+        except SpoolHeld:
+            return False
+        with closing(spool):
+            return spool.is_empty
 
     def left_behind(self) -> "Iterator[Spool]":
         """Yield the spools that no process owns, to be drained, one after the other; each is closed afterwards."""

@@ -143,13 +143,17 @@ class Tails:
         caught_up: threading.Event,
         begin: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        since = 0.0
+
         def handle(records: list[Received]) -> None:
             apply(records)
-            lag_s = max(0.0, time.time() - records[-1].appended_at / 1000)
-            self._metrics.applied(topic, len(records), lag_s)
+            appended_at = records[0].appended_at / 1000
+            late = None if appended_at < since else max(0.0, time.time() - appended_at)
+            self._metrics.applied(topic, len(records), late)
 
         while not self._stop.is_set():
             try:
+                since = time.time()
                 start = {int(partition): offset for partition, offset in begin().items()}
                 tail(self._kafka, [topic], handle, self._stop, caught_up, start)
             except (BrokerUnavailable, KafkaError) as error:

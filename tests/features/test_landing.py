@@ -3,8 +3,10 @@
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -433,3 +435,38 @@ def test_this_release_lands_beside_a_newer_one_that_has_widened_a_table(spark, b
     [row] = spark.table(f"lake.{namespace}.interactions").collect()
     assert (landing.inserted, row.event_id, row.of_tomorrow) == (1, "r1", None)
     assert read_table(lake, namespace, "interactions").arrow["item_id"].to_pylist() == ["i1"]
+
+
+def test_landing_that_is_to_stop_ends_after_the_batch_in_hand_though_events_keep_coming(
+    spark: SparkSession, broker: KafkaSettings, lake: LakeSettings, store: StoreSettings, namespace: Namespace
+) -> None:
+    quickly = lake.model_copy(update={"trigger_seconds": 0})  # one batch after the other
+    lander, published = lander_of(spark, broker, quickly, store, namespace), list[int]()
+    ensure_topics(broker, lander.topics)
+    stop, enough, runs = threading.Event(), threading.Event(), list[LandingRun]()
+
+    def publish() -> None:
+        with closing(EventProducer(broker, lander.topics)) as producer:
+            while not enough.is_set():
+                producer.publish([rating(len(published))])
+                published.append(len(published))
+
+    def landing() -> None:
+        runs.append(land(lander, available_now=False, stop=stop, progress=lambda _: stop.set()))
+
+    threads = [threading.Thread(target=publish), threading.Thread(target=landing)]
+    for thread in threads:
+        thread.start()
+    try:
+        threads[1].join(120)
+        assert not threads[1].is_alive(), "landing goes on while events come"
+    finally:
+        stop.set()
+        enough.set()
+        for thread in threads:
+            thread.join()
+    assert len(runs) == 1
+    land(lander, available_now=True)
+    found = [row.event_id for row in spark.table(f"lake.{namespace}.interactions").collect()]
+    assert sorted(found) == sorted(f"r{number}" for number in published)
+    audit(spark, broker, lander.topics).check()

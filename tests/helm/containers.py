@@ -49,7 +49,8 @@ def _pod(workload: dict[str, Any], secret: dict[str, str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    keys_file, redis_url = sys.argv[1:]
-    values = {"keys.json": Path(keys_file).read_text(encoding="utf-8"), "redis-url": redis_url}
+    keys_file, redis_url, erasure_key = sys.argv[1:]
+    keys = Path(keys_file).read_text(encoding="utf-8")
+    values = {"keys.json": keys, "redis-url": redis_url, "erasure-key": erasure_key}
     rendering = [one for one in yaml.safe_load_all(sys.stdin) if one]
     yaml.safe_dump_all(playable(rendering, values), sys.stdout)

@@ -92,10 +92,11 @@ say "playing what the chart renders"
 "$helm" template rel helm/flywheel -f helm/flywheel/ci/default-values.yaml \
   --set images.services.repository=localhost/flywheel-services,images.services.tag=test \
   --set settings.kafka.bootstrap_servers=127.0.0.1:$port_kafka,settings.kafka.partitions=2,updater.replicas=2 \
-  --set settings.model.artifacts=memory://models,objectStore.secret="" \
+  --set settings.model.artifacts=s3://models,objectStore.secret="" \
   --set recommender.port=$port_recommender,collector.port=$port_collector,listenAddress=0.0.0.0 >"$work/rendered.yaml"
 sed -i 's/FLYWHEEL_SERVING__HOST: "0.0.0.0"/FLYWHEEL_SERVING__HOST: "127.0.0.1"/' "$work/rendered.yaml" # this machine alone
-uv run --no-sync python tests/helm/containers.py "$work/keys.json" "redis://127.0.0.1:$port_valkey/0" <"$work/rendered.yaml" >"$work/play.yaml"
+sed -i 's#"s3://models"#"memory://models"#' "$work/rendered.yaml" # no object store here
+uv run --no-sync python tests/helm/containers.py "$work/keys.json" "redis://127.0.0.1:$port_valkey/0" "$FLYWHEEL_KAFKA__ERASURE_KEY" <"$work/rendered.yaml" >"$work/play.yaml"
 started=$(date +%s%N)
 podman kube play --network host "$work/play.yaml" >/dev/null
 
@@ -129,7 +130,7 @@ job() {
   began=$(date +%s%N)
   podman run --rm --network host --read-only --cap-drop all --security-opt no-new-privileges --tmpfs /tmp --volume "$work/jobs:/jobs" \
     --env FLYWHEEL_HOME=/jobs --env FLYWHEEL_KAFKA__BOOTSTRAP_SERVERS=127.0.0.1:$port_kafka --env FLYWHEEL_KAFKA__PARTITIONS=2 \
-    --env FLYWHEEL_KAFKA__ERASURE_KEY --env FLYWHEEL_STORE__URL=redis://127.0.0.1:$port_valkey/0 \
+    --env FLYWHEEL_KAFKA__ERASURE_KEY --env FLYWHEEL_STORE__REDIS_URL=redis://127.0.0.1:$port_valkey/0 \
     localhost/flywheel-jobs:test flywheel "$@" >"$work/job.log" 2>&1 || { tail -20 "$work/job.log"; say "FAILED: flywheel $*" && exit 1; }
   say "flywheel $* in the jobs' image: $((($(date +%s%N) - began) / 1000000)) ms"
 }

@@ -41,7 +41,7 @@ def expressions() -> list[tuple[str, str]]:
     rules = next(one for one in case("production") if one["kind"] == "PrometheusRule")
     found = [(rule["alert"], rule["expr"]) for group in rules["spec"]["groups"] for rule in group["rules"]]
     config = next(one for one in case("production") if one["metadata"]["name"] == "rel-flywheel-dashboard")
-    board = json.loads(config["data"]["rel-flywheel.json"])
+    board = json.loads(config["data"]["default-rel-flywheel.json"])
     return found + [(panel["title"], target["expr"]) for panel in board["panels"] for target in panel["targets"]]
 
 
@@ -82,6 +82,31 @@ def test_every_objective_has_its_alert() -> None:
     for name, rule in alerts.items():
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert rule["annotations"]["runbook_url"].endswith(f"#{name.lower()}")
+
+
+def test_labels_that_prometheus_and_grafana_look_for_are_labels_whatever_annotations_there_are() -> None:
+    sets = ["commonAnnotations.owner=discovery", "monitoring.dashboard.annotations.folder=shop"]
+    found = manifests(rendered(values_of("production"), sets=sets))
+    monitors = [one for one in found if one["apiVersion"].startswith("monitoring.coreos.com")]
+    assert len(monitors) == 5
+    [dashboard] = [one for one in found if one["metadata"]["name"] == "rel-flywheel-dashboard"]
+    assert {one["metadata"]["labels"]["release"] for one in monitors} == {"prometheus"}
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboard["metadata"]["annotations"] == {"owner": "discovery", "folder": "shop"}
+
+
+def alerts_with(*sets: str) -> dict[str, str]:
+    found = manifests(rendered(values_of("production"), sets=[*sets]))
+    [rules] = [one for one in found if one["kind"] == "PrometheusRule"]
+    return {rule["alert"]: rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]}
+
+
+def test_that_nobody_tells_the_lag_is_an_alarm_only_where_an_updater_must_run() -> None:
+    assert "absent(" in alerts_with()["FlywheelConsumerLag"]
+    assert (
+        "absent(" not in alerts_with("updater.keda.minReplicas=0", "updater.pdb.enabled=false")["FlywheelConsumerLag"]
+    )
+    assert "FlywheelConsumerLag" not in alerts_with("updater.enabled=false")
 
 
 @pytest.mark.parametrize("sets", [["landing.mode=cron"], ["spark.mode=operator", "spark.image.repository=spark"]])

@@ -3,12 +3,25 @@
 import pytest
 from chart import Refused, rendered, values_of
 
-SASL = ("settings.kafka.security_protocol=SASL_SSL", "secrets.kafka.sasl_password.secret=kafka")
+SASL = (
+    "settings.kafka.security_protocol=SASL_SSL",
+    "secrets.kafka.sasl_password.secret=kafka",
+    "settings.kafka.sasl_username=flywheel",
+)
 GUARDED = [
     (["settings.lake.catalog=sqlite"], "settings.lake.catalog is sqlite"),
     (["settings.lake.uri="], "settings.lake.uri is empty"),
     (["settings.lake.uri=jdbc:sqlite:/data/catalog.db"], "settings.lake.uri names SQLite"),
-    (["settings.lake.uri=/data/catalog.db"], "settings.lake.uri is /data/catalog.db, which is no address"),
+    (
+        ["settings.lake.uri=/data/catalog.db"],
+        "settings.lake.uri is /data/catalog.db, and settings.lake.catalog is jdbc",
+    ),
+    (["settings.lake.uri=https://catalog"], "settings.lake.uri is https://catalog, and settings.lake.catalog is jdbc"),
+    (["settings.lake.catalog=rest"], "settings.lake.uri is jdbc:postgresql://"),
+    (["settings.lake.uri=jdbc:postgresql://h/db?password=x"], "settings.lake.uri holds a password"),
+    (["settings.lake.uri=jdbc:postgresql://me:x@h/db"], "settings.lake.uri holds a password"),
+    (["objectStore.env.AWS_SECRET_ACCESS_KEY=x"], "objectStore.env.AWS_SECRET_ACCESS_KEY would be readable"),
+    (["settings.lake.warehouse=s3a://lake"], "settings.lake.warehouse is s3a://lake, and the release has several pods"),
     (["settings.lake.warehouse=/data/warehouse"], "settings.lake.warehouse is the local path /data/warehouse"),
     (["settings.lake.warehouse=file:///data"], "settings.lake.warehouse is the local path file:///data"),
     (["settings.model.artifacts=null"], "settings.model.artifacts is empty"),
@@ -18,6 +31,31 @@ GUARDED = [
     (
         ["settings.kafka.security_protocol=SASL_SSL", "settings.kafka.sasl_mechanism=PLAIN"],
         "secrets.kafka.sasl_password.secret is empty",
+    ),
+    ([SASL[0], SASL[1], "settings.kafka.sasl_mechanism=PLAIN"], "settings.kafka.sasl_username is empty"),
+    ([*SASL, "settings.kafka.sasl_mechanism=OAUTHBEARER"], "settings.kafka.sasl_token_url is empty"),
+    (
+        ["settings.kafka.sasl_mechanism=PLAIN"],
+        "settings.kafka.sasl_mechanism is PLAIN, and settings.kafka.security_protocol",
+    ),
+    (["settings.lake.driver_memory=3500m"], "jobs.common.resources.limits.memory is 4Gi, and Spark's heap"),
+    (
+        ["settings.lake.driver_memory=2g", "jobs.maintain.resources.limits.memory=2Gi"],
+        "jobs.maintain.resources.limits.memory is 2Gi, and Spark's heap",
+    ),
+    (["settings.serving.event_spool_mb=1100"], "collector.spool.size is 2Gi, and two spools"),
+    (
+        ["updater.keda.enabled=true", "settings.kafka.ssl_certfile=/c/tls.crt"],
+        "updater.keda.triggers is empty, and settings.kafka.ssl_certfile",
+    ),
+    (["monitoring.rules.enabled=true"], "monitoring.rules.enabled is true while monitoring.scrape.enabled is false"),
+    (
+        ["ingress.enabled=true", "ingress.recommender=a.example", "ingress.collector=a.example"],
+        "ingress.recommender and ingress.collector share a host",
+    ),
+    (
+        ["ingress.enabled=true", "ingress.recommender=a.example", "recommender.enabled=false"],
+        "ingress.enabled is true, and no service that is enabled has a host",
     ),
     (["secrets.store.redis_url.secret="], "secrets.store.redis_url.secret is empty"),
     (["secrets.kafka.erasure_key.secret="], "secrets.kafka.erasure_key.secret is empty"),
@@ -56,10 +94,13 @@ GUARDED = [
     ),
     (["train.pods=2", "settings.model.checkpoint_steps=100"], "train.checkpoints.claim is empty"),
     (["jobs.backup.enabled=true"], "jobs.backup.target is empty"),
-    (["jobs.backup.enabled=true", "jobs.backup.target=file:///backups"], "jobs.backup.target is the local path"),
+    (
+        ["jobs.backup.enabled=true", "jobs.backup.target=file:///backups"],
+        "jobs.backup.target is file:///backups, and the images speak S3 alone",
+    ),
     (
         ["gateway.enabled=true", "gateway.parentRefs[0].name=edge"],
-        "gateway.recommender and gateway.collector are both empty",
+        "gateway.enabled is true, and no service that is enabled has a host",
     ),
     (
         ["tests.enabled=true", "tests.key.secret=key", "collector.enabled=false"],
@@ -70,7 +111,7 @@ GUARDED = [
         ["ingress.enabled=true", "ingress.recommender=a.example", "gateway.enabled=true"],
         "ingress.enabled and gateway.enabled",
     ),
-    (["ingress.enabled=true"], "ingress.recommender and ingress.collector are both empty"),
+    (["ingress.enabled=true"], "ingress.enabled is true, and no service that is enabled has a host: give one"),
     (["gateway.enabled=true"], "gateway.parentRefs is empty"),
 ]
 MISTYPED = [

@@ -298,6 +298,30 @@ def test_names_are_right_for_any_release(release: str, prefix: str) -> None:
         assert len(name) <= limits.get(one["kind"], 63), name
 
 
+def test_what_the_spark_operator_names_after_a_schedule_fits_in_a_label() -> None:
+    names = [
+        one["metadata"]["name"]
+        for one in case("spark-operator", release="recommendations-production")
+        if one["kind"] == "ScheduledSparkApplication"
+    ]
+    assert names
+    assert max(map(len, names)) + len("-1234567890123456789") <= 63
+
+
+def test_a_component_with_an_image_of_its_own_does_not_take_the_digest_of_another() -> None:
+    shared = f"images.services.digest=sha256:{'a' * 64}"
+    found = manifests(rendered(values_of("default"), sets=[shared, "collector.image.repository=r.example/mine"]))
+    images = {
+        one["metadata"]["labels"]["app.kubernetes.io/component"]: one["spec"]["template"]["spec"]["containers"][0][
+            "image"
+        ]
+        for one in found
+        if one["kind"] in ("Deployment", "StatefulSet")
+    }
+    assert images["recommender"].endswith("@sha256:" + "a" * 64)
+    assert images["collector"].startswith("r.example/mine:")
+
+
 def test_two_releases_in_one_namespace_share_no_object_and_no_pod() -> None:
     long = "a-very-long-name-of-a-release-that-goes-on"
     for first, second in (("one", "two"), (f"{long}-one", f"{long}-two"), ("a.b", "a-b")):

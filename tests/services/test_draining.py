@@ -55,6 +55,16 @@ def test_every_spool_is_sent_and_doing_so_again_sends_nothing(settings: Settings
     assert drain(settings, threading.Event()) == 0
 
 
+def test_a_spool_that_a_collector_still_has_is_left_to_it_and_named(settings: Settings, left: list[str]) -> None:
+    running = _claim(settings)
+    with pytest.raises(
+        NotDrained, match=f"6 records were sent; a collector still has {running.path.name}: run it again"
+    ):
+        drain(settings, threading.Event())
+    running.close()
+    assert drain(settings, threading.Event()) == 3
+
+
 def test_stopped_while_kafka_is_away_it_keeps_everything(settings: Settings, left: list[str]) -> None:
     stop = threading.Event()
     stop.set()

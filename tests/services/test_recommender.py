@@ -5,7 +5,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -527,7 +527,21 @@ def test_the_metrics_tell_requests_stages_fallbacks_and_the_model(circle: Circle
     assert value("flywheel_model_age_seconds") > 0
     assert value("flywheel_impressions_total", {"status": "sent"}) > 0
     assert value("flywheel_tail_records_total", {"topic": circle.settings.topics.items}) >= 60
-    assert value("flywheel_tail_lag_seconds", {"topic": circle.settings.topics.items}) >= 0
+
+
+def test_how_late_a_record_was_applied_is_told_of_what_came_since_the_recommender_follows(
+    circle: Circle, world: Any
+) -> None:
+    def told(suffix: str) -> float:
+        labels = {"topic": circle.settings.topics.items}
+        return float(circle.metrics.get_sample_value(f"flywheel_tail_lag_seconds_{suffix}", labels) or 0)
+
+    count, total = told("count"), told("sum")
+    assert count < len(world.items), "what was there before is not late"
+    with closing(EventProducer(circle.settings.kafka, circle.settings.topics)) as producer:
+        producer.publish([world.items[0]])
+    wait_until(lambda: told("count") == count + 1)
+    assert 0 <= told("sum") - total < 60
 
 
 def test_without_a_model_everybody_gets_popular_items(circle: Circle, serve: Serve, tmp_path: Path) -> None:

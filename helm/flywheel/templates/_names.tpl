@@ -5,7 +5,8 @@
 
 {{/*
 The prefix of every object's name: a DNS label of at most 34 characters, since a CronJob's name may have 52 and its
-pods' host names 63. What had to be changed for that ends in a digest, so that two release names stay apart.
+pods' host names 63; of 28 where the Spark operator makes names of 20 characters more of a schedule's. What had to be
+changed for that ends in a digest, so that two release names stay apart.
 */}}
 {{- define "flywheel.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
@@ -13,12 +14,13 @@ pods' host names 63. What had to be changed for that ends in a digest, so that t
 {{- if not $full -}}
   {{- $full = ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
 {{- end -}}
-{{- if regexMatch "^[a-z]([-a-z0-9]{0,32}[a-z0-9])?$" $full -}}
+{{- $most := ternary 28 34 (eq .Values.spark.mode "operator") -}}
+{{- if regexMatch (printf "^[a-z]([-a-z0-9]{0,%d}[a-z0-9])?$" (sub $most 2)) $full -}}
   {{- $full -}}
 {{- else -}}
   {{- $label := regexReplaceAll "[^a-z0-9-]" $full "-" -}}
   {{- $label = ternary $label (printf "r-%s" $label) (regexMatch "^[a-z]" $label) -}}
-  {{- printf "%s-%s" ($label | trunc 25 | trimSuffix "-") (sha256sum $full | trunc 8) -}}
+  {{- printf "%s-%s" ($label | trunc (sub $most 9 | int) | trimSuffix "-") (sha256sum $full | trunc 8) -}}
 {{- end -}}
 {{- end -}}
 
@@ -48,12 +50,15 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
-{{/* Metadata of an object: (dict "root" $ "component" NAME), "name" instead of the component's, "annotations". */}}
+{{/* Metadata of an object: (dict "root" $ "component" NAME), "name" instead of the component's, more "labels", "annotations". */}}
 {{- define "flywheel.metadata" -}}
 name: {{ .name | default (include "flywheel.componentName" .) }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "flywheel.labels" . | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- $annotations := merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
 {{- with $annotations }}
 annotations:

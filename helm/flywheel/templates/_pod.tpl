@@ -102,7 +102,7 @@ initContainers:
 {{- end }}
 containers:
   - {{ include "flywheel.container" . | nindent 4 | trim }}
-  {{- with $pod.sidecars }}
+  {{- with (ternary list $pod.sidecars (eq (.restartPolicy | default "") "Never")) }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 volumes:
@@ -112,7 +112,13 @@ volumes:
 {{- define "flywheel.container" -}}
 {{- $root := .root -}}
 {{- $pod := include "flywheel.podValues" . | fromYaml -}}
-{{- $image := merge (dict) (.values.image | default dict) (index $root.Values.images .image) -}}
+{{- $own := .values.image | default dict -}}
+{{- $shared := index $root.Values.images .image -}}
+{{- if or $own.repository $own.tag -}}
+{{- /* A digest is that of one image. */ -}}
+{{- $shared = omit $shared "digest" -}}
+{{- end -}}
+{{- $image := merge (dict) $own $shared -}}
 name: {{ .containerName | default .component }}
 image: {{ include "flywheel.image" (dict "root" $root "image" $image) }}
 imagePullPolicy: {{ $image.pullPolicy }}
