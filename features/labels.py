@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 
+from features.sampling import CLICK_WINDOW_MS, IMPRESSION, POPULAR, POSITIVE, UNIFORM
 from features.transforms import POSITIVE_KINDS, organic
 from streaming.events import PROBE_SURFACE
 
@@ -21,9 +22,6 @@ COLUMNS = (
 )
 """What an example has before features join; group_id is the positive's event id, or the slate's request id."""
 
-POSITIVE, POPULAR, UNIFORM, IMPRESSION = "positive", "popular", "uniform", "impression"
-"""How an example came about."""
-
 # A heavy user has taken most popular items, so most popular draws for him are refused.
 _DRAWS_PER_NEGATIVE = {POPULAR: 4, UNIFORM: 2}
 
@@ -35,7 +33,7 @@ class ExampleSpec:
     positives: int = 4000
     negatives: int = 50
     seed: int = 17
-    click_window: timedelta = timedelta(minutes=30)
+    click_window: timedelta = timedelta(milliseconds=CLICK_WINDOW_MS)
 
 
 def impression_examples(

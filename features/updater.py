@@ -2,8 +2,10 @@
 
 A history is merged by event time and written with a version of its own: the append time of its newest record, which
 Kafka never lets go back within a partition, and always above the stored one. An updater that lost its partition in a
-rebalance without noticing therefore cannot overwrite the new owner, since Feast skips versions that are not newer; and
-what was skipped is seen when the histories are read back, merged anew and written again.
+rebalance without noticing therefore does not overwrite the new owner: Feast skips versions that are not newer, and what
+was skipped is seen when the histories are read back, merged anew and written again. Only one that stalls between
+Feast's reading of the versions and its writing, for as long as the group waits for it, may: Feast does not compare
+and set. `flywheel rebuild online` mends that.
 
 Nothing that the erasure ledger drops gets in: the ledger is asked after every write too, and what was written for a
 user whose erasure came meanwhile is deleted again.

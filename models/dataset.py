@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from features.sampling import CLICK_WINDOW_MS, IMPRESSION
 from models.columns import floats_of, millis_of, rows_of
 from models.content import ItemContent
 from models.groups import Groups, groups_of
@@ -72,14 +73,14 @@ def training_data(tables: Tables) -> TrainingData:
     log, users = _log(interactions, vocabulary)
     middle = int(np.quantile(log.times, 0.5))
     at = millis_of(tables.examples["event_timestamp"])
-    late = pc.and_(pc.greater(at, middle), pc.less(at, tables.until))
+    late = pc.and_(pc.greater(at, middle), pc.less(_labelled_at(tables.examples, at), tables.until))
     values = interactions["value"].filter(pc.is_finite(interactions["value"]))
     fill = float(pc.mean(values).as_py()) if len(values) else 0.0
     groups = groups_of(tables.examples.filter(late), vocabulary, users, fill)
     if not len(groups):
         raise NotEnoughData("there is no labelled example to train on: run `flywheel build-features` first")
     return TrainingData(
-        items=_items(tables.items, vocabulary),
+        items=_items(tables.items, vocabulary, tables.until),
         log=log,
         groups=groups,
         item_features=_item_features(tables.item_features, vocabulary, tables.until, fill),
@@ -93,6 +94,12 @@ def organic(interactions: pa.Table, until: int) -> pa.Table:
     probes = pc.fill_null(pc.equal(interactions["surface"], PROBE_SURFACE), False)
     early = pc.less(millis_of(interactions["happened_at"]), until)
     return interactions.filter(pc.and_(pc.invert(probes), early))
+
+
+def _labelled_at(examples: pa.Table, at: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return when an example's label was known, ms: of a slate's, when the time for clicks on it was over."""
+    window = pa.scalar(CLICK_WINDOW_MS - 1, pa.int64())
+    return pc.if_else(pc.equal(examples["sampling"], IMPRESSION), pc.add(at, window), at)
 
 
 def _log(interactions: pa.Table, vocabulary: Vocabulary) -> tuple[Log, dict[str, int]]:
@@ -113,11 +120,14 @@ def _log(interactions: pa.Table, vocabulary: Vocabulary) -> tuple[Log, dict[str,
     return log, codes
 
 
-def _items(items: pa.Table, vocabulary: Vocabulary) -> list[ItemContent]:
+def _items(items: pa.Table, vocabulary: Vocabulary, until: int) -> list[ItemContent]:
+    """Return each item as its newest record before `until`, ms, has it, or else its first one: imports come late."""
     newest: dict[ItemId, ItemContent] = {}
     ordered = items.sort_by([("happened_at", "ascending"), ("event_id", "ascending")])
-    for row in ordered.select(["item_id", "title", "categories", "attributes", "text", "removed"]).to_pylist():
-        if not row["removed"]:
+    columns = ["item_id", "title", "categories", "attributes", "text", "removed"]
+    early = pc.less(millis_of(ordered["happened_at"]), until).to_pylist()
+    for row, is_early in zip(ordered.select(columns).to_pylist(), early, strict=True):
+        if not row["removed"] and (is_early or row["item_id"] not in newest):
             newest[row["item_id"]] = ItemContent(
                 item_id=row["item_id"],
                 title=row["title"] or "",

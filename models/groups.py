@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from features.sampling import POPULAR, UNIFORM
 from models.columns import floats_of, millis_of, rows_of
 from models.inputs import user_buckets
 from models.ranking_features import UserValues
 from models.vocabulary import Vocabulary
 
-_SAMPLED = ("uniform", "popular")
+_SAMPLED = (UNIFORM, POPULAR)
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -37,14 +38,17 @@ def user_buckets(features: Mapping[str, float | str], buckets: int) -> list[int]
     No attributes, or something else than an object, give none.
     """
     text = features.get("attributes")
-    if not isinstance(text, str):
-        return []
+    return list(_attribute_buckets(text, buckets)) if isinstance(text, str) else []
+
+
+@lru_cache(4_096)
+def _attribute_buckets(text: str, buckets: int) -> tuple[int, ...]:
     try:
         attributes = msgspec.json.decode(text, type=dict[str, str | float | bool | None])
     except msgspec.DecodeError:
-        return []
+        return ()
     tokens = sorted(f"{name}={_token(value)}" for name, value in attributes.items() if value is not None)
-    return [hashed(USER_TABLE, token, buckets) for token in tokens]
+    return tuple([hashed(USER_TABLE, token, buckets) for token in tokens])
 
 
 def category_buckets(categories: Sequence[str], buckets: int) -> list[int]:

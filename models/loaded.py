@@ -31,6 +31,8 @@ class Loaded:
         return cls(Scorer.load(folder), Artifact.open(folder).metrics())
 
     def evaluated(self, part: Slice) -> Evaluated:
-        """Return what the gate asks of the model on a slice."""
-        error = self.metrics.get(CALIBRATION_ERROR)
-        return msgspec.structs.replace(evaluate(self.scorer, part), calibration_error=error)
+        """Return what the gate asks of the model on a slice, of the users that have a history there."""
+        found = evaluate(self.scorer, part)
+        # Without a history every model shows what is popular: who has none says nothing of one, and would hide much.
+        asked = {user: value for user, value in found.ndcg10.items() if part.users[user].events}
+        return msgspec.structs.replace(found, ndcg10=asked, calibration_error=self.metrics.get(CALIBRATION_ERROR))

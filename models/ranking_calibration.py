@@ -13,6 +13,7 @@ from models.ranking_dataset import RankingData
 from models.spec import TaskSpec
 
 _QUERIES_AT_ONCE = 256
+_LEAST_LABELS = 300  # with fewer, models whose probabilities are right are often found wrong
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def calibrated(ranker: TrainedRanker, data: RankingData, buckets: int, seed: int
         labels = conversions.labels[groups][..., number][used]
         own = logits[..., number][used]
         tasks.append(TaskSpec(name, fit_calibrator(own, labels)))
-        if len(labels) > 1:
+        if len(labels) >= _LEAST_LABELS:
             probabilities = _by_the_other_half(own, labels)
             error = expected_calibration_error(probabilities, labels)
             chance = error_by_chance(probabilities, seed)

@@ -177,12 +177,13 @@ class Registry:
 
     def rollback(self, now: int, reason: str) -> Champion:
         """Make the model that the current champion replaced the champion again; raises NothingToRollBackTo."""
+        number = self.next_number()  # before the history is read: what is promoted meanwhile takes it
         standing = _standing(self.history())
         if len(standing) < 2:
             raise NothingToRollBackTo("the champion has no predecessor: promote another model instead")
         return self.promote(
             Champion(
-                number=self.next_number(),
+                number=number,
                 model_version=standing[-2],
                 change="rollback",
                 changed_at=now,

@@ -6,9 +6,9 @@ process's memory, as pages of a mapped table would be once they were touched.
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, BinaryIO, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy
@@ -44,7 +44,8 @@ class RowFile(Generic[Scalar]):
         self._first, self._bytes = self._file.tell(), self.width * self.dtype.itemsize
         if path.stat().st_size < self._first + self._rows * self._bytes:
             raise ValueError("it is cut short")
-        self.row = lru_cache(_KEPT)(self._read)
+        # Of the file, not of this object: what refers to itself is freed late, and holds its file open until then.
+        self.row = lru_cache(_KEPT)(partial(_row, self._file, self._rows, self._first, self._bytes))
 
     def __len__(self) -> int:
         return self._rows
@@ -59,11 +60,12 @@ class RowFile(Generic[Scalar]):
         values: NDArray[Scalar] = self.part(slice(0, self.width), self.dtype.type).take(indices, axis=axis)
         return values
 
-    def _read(self, row: int) -> bytes:
-        """Return the bytes of a row; raises IndexError when there is none of that number."""
-        if not 0 <= row < self._rows:
-            raise IndexError(f"rows lie between 0 and {self._rows - 1}")
-        return os.pread(self._file.fileno(), self._bytes, self._first + self._bytes * row)
+
+def _row(file: BinaryIO, rows: int, first: int, size: int, row: int) -> bytes:
+    """Return the `size` bytes of a row; raises IndexError when there is none of that number."""
+    if not 0 <= row < rows:
+        raise IndexError(f"rows lie between 0 and {rows - 1}")
+    return os.pread(file.fileno(), size, first + size * row)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from models.config import ModelSettings
 from models.divergence import TrainingDiverged
 from models.export import artifact_parts
 from models.fitting import Timer, fit
+from models.leave_one_out import ScoresUnusable
 from models.offline import evaluate
 from models.progress import Progress, Step
 from models.retrieval_quality import retrieval_ndcg10
@@ -89,7 +90,11 @@ def run_trial(trial: Trial, settings: ModelSettings, on: Validation, progress: P
         raise optuna.TrialPruned(str(error)) from error
     with TemporaryDirectory() as folder:
         write_artifact(Path(folder), artifact_parts(fitted, on.data))
-        return float(np.mean(list(evaluate(Scorer.load(Path(folder)), on.part).ndcg10.values())))
+        try:
+            return float(np.mean(list(evaluate(Scorer.load(Path(folder)), on.part).ndcg10.values())))
+        except ScoresUnusable as error:  # its last step made it so
+            trial.set_user_attr("diverged", str(error))
+            raise optuna.TrialPruned(str(error)) from error
 
 
 class _Watch:

@@ -7,10 +7,12 @@ import msgspec
 
 from models.artifact import CorruptArtifact
 from models.config import ModelSettings
-from models.gate import Unreadable, Verdict, judge
+from models.gate import Evaluated, Unreadable, Verdict, judge
+from models.leave_one_out import ScoresUnusable
 from models.loaded import Loaded
 from models.registry import Champion, Registry, UnknownModel
-from models.slices import Later
+from models.served import RankerFailed
+from models.slices import Later, Slice
 from streaming.errors import FlywheelError
 
 
@@ -29,17 +31,30 @@ class Candidacy:
     verdict: Verdict
 
 
-def newest_candidate(registry: Registry) -> str | None:
-    """Return the newest model that is younger than the champion and never was one; None where there is none.
+def candidates(registry: Registry) -> list[str]:
+    """Return the models that are younger than the champion and never were one, the newest first.
 
     Versions begin with the end of their training data, so their order is that of their age.
     """
     promoted = {change.model_version for change in registry.history()}
     champion = registry.champion()
     oldest = champion.model_version if champion is not None else ""
-    return max(
-        (version for version in registry.versions() if version not in promoted and version > oldest), default=None
-    )
+    younger = [version for version in registry.versions() if version not in promoted and version > oldest]
+    return sorted(younger, reverse=True)
+
+
+def consider_newest(registry: Registry, lake: Later, settings: ModelSettings) -> Candidacy | None:
+    """Ask the gate about the newest of the `candidates` of which it can judge, None where there are none.
+
+    After the end of the very newest one's data too few users may have come back: then an older one may do.
+    """
+    first: Candidacy | None = None
+    for version in candidates(registry):
+        candidacy = consider(registry, version, lake, settings)
+        if candidacy.verdict.outcome != "insufficient data":
+            return candidacy
+        first = first or candidacy
+    return first
 
 
 def consider(registry: Registry, version: str, lake: Later, settings: ModelSettings) -> Candidacy:
@@ -58,10 +73,17 @@ def consider(registry: Registry, version: str, lake: Later, settings: ModelSetti
         start = max(model.scorer.trained_until for model in readable)
         part = lake(start)
         against = {
-            role: other.evaluated(part) if isinstance(other, Loaded) else other for role, other in others.items()
+            role: _evaluated(other, part) if isinstance(other, Loaded) else other for role, other in others.items()
         }
         verdict = judge(candidate.evaluated(part), against, start, settings.gate, settings.seed)
     return Candidacy(version, number, verdict)
+
+
+def _evaluated(opponent: Loaded, part: Slice) -> Evaluated | Unreadable:
+    try:
+        return opponent.evaluated(part)
+    except (ScoresUnusable, RankerFailed) as error:
+        return Unreadable(opponent.scorer.version, str(error))
 
 
 def promote(registry: Registry, candidacy: Candidacy, forced: bool, reason: str | None, now: int) -> Champion:

@@ -21,10 +21,13 @@ _MAX_MS = 253_402_300_799_999  # the last millisecond of the year 9999
 
 Id = Annotated[str, Meta(min_length=1, max_length=_MAX_ID)]
 Millis = Annotated[int, Meta(ge=0, le=_MAX_MS)]
+Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
+"""A number that models can compute with: they do in 32 bits."""
+
 ShortText = Annotated[str, Meta(max_length=500)]
 LongText = Annotated[str, Meta(max_length=20_000)]
 Attributes = Annotated[
-    dict[Annotated[str, Meta(min_length=1, max_length=100)], ShortText | float | bool], Meta(max_length=100)
+    dict[Annotated[str, Meta(min_length=1, max_length=100)], ShortText | Number | bool], Meta(max_length=100)
 ]
 Categories = Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=50)]
 
@@ -125,7 +128,7 @@ class Interaction(Envelope, frozen=True, tag="interaction"):
     user_id: Id | None = None
     session_id: Id | None = None
     surface: Id | None = None
-    value: float | None = None
+    value: Number | None = None
     request_id: Id | None = None
     position: Annotated[int, Meta(ge=0, le=10_000)] | None = None
 

@@ -250,23 +250,31 @@ class Outbox:
 
     def _drain(self, producer: EventProducer, spool: Spool) -> None:
         while not self._stopping.is_set() and (spooled := spool.first(_DRAINED_AT_ONCE)):
-            count = self._deliver(producer, spooled)
-            if count:
-                spool.remove_through(spooled[count - 1].number)
-                self._drained(count)
-            if count < len(spooled):
+            delivered = self._deliver(producer, spooled)
+            self._drained(len(delivered))
+            if len(delivered) < len(spooled):
+                spool.remove(delivered)
                 raise NotDurable("Kafka did not acknowledge all that was spooled")
+            spool.remove_through(delivered[-1])
 
-    def _deliver(self, producer: EventProducer, spooled: Sequence[Spooled]) -> int:
-        """Send records; returns how many from the first on Kafka has acknowledged in time."""
-        waiting = [producer.send_record(one.record) for one in spooled]
-        for count, future in enumerate(waiting):
+    def _deliver(self, producer: EventProducer, spooled: Sequence[Spooled]) -> list[int]:
+        """Send records; returns the numbers of those that Kafka has acknowledged in time, which may lie apart."""
+        waiting = []
+        for one in spooled:
             try:
-                self._acknowledgements.note(future.get(timeout=self._delivery.acknowledge_ms / 1000))
+                waiting.append((one.number, producer.send_record(one.record)))
+            except NotDurable as error:
+                _log.warning("record %d of the spool waits on: %s", one.number, error)
+                break
+        delivered, until = [], time.monotonic() + self._delivery.acknowledge_ms / 1000
+        for number, future in waiting:
+            try:
+                self._acknowledgements.note(future.get(timeout=max(0.0, until - time.monotonic())))
             except KafkaError as error:
-                _log.warning("record %d of the spool waits on: %s", spooled[count].number, error)
-                return count
-        return len(waiting)
+                _log.warning("record %d of the spool waits on: %s", number, error)
+            else:
+                delivered.append(number)
+        return delivered
 
     def _watch(self) -> None:
         """Return when the producer was given up, or at the end."""

@@ -106,7 +106,7 @@ class SpoolPlace:
     def _is_finished(self, path: Path) -> bool:
         try:
             spool = Spool(path, self.capacity, self.now)
-        except SpoolHeld:
+        except (SpoolHeld, SpoolUnusable):
             return False
         with closing(spool):
             return spool.is_empty
@@ -117,6 +117,9 @@ class SpoolPlace:
             try:
                 spool = Spool(path, self.capacity, self.now)
             except SpoolHeld:
+                continue
+            except SpoolUnusable as error:
+                _log.error("a spool that was left behind stays where it is: %s", error)
                 continue
             try:
                 yield spool
@@ -185,6 +188,10 @@ class Spool:
     def remove_through(self, number: int) -> None:
         """Remove the records up to and with `number`; what they held is overwritten. Raises SpoolFailed."""
         self._in_writer(lambda: self._remove(number))
+
+    def remove(self, numbers: Sequence[int]) -> None:
+        """Remove the records of these numbers; what they held is overwritten. Raises SpoolFailed."""
+        self._in_writer(lambda: self._remove_all(numbers))
 
     def remove_where(self, belongs: Callable[[Record], bool]) -> int:
         """Remove the records that `belongs` says yes to; what they held is overwritten. Returns how many there were.

@@ -7,6 +7,7 @@ import math
 import secrets
 from collections.abc import Callable
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -93,6 +94,7 @@ def add_key(file: Path, entry: KeyEntry) -> None:
     draft.replace(file)
 
 
+@lru_cache(64)
 def is_loopback(host: str) -> bool:
     """Whether `host` is an address that only this machine can reach."""
     if host == "localhost":
@@ -174,7 +176,7 @@ class Gate:
 def _read_entries(file: Path) -> list[KeyEntry]:
     try:
         return msgspec.json.decode(file.read_bytes(), type=_KeyFile).keys
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise KeyFileBroken(f"serving.api_keys_file {str(file)!r} cannot be read: {error}") from error
 
 

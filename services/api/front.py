@@ -154,7 +154,7 @@ class Front:
         scope, serving = request.scope, application.serving
         if route.scope is not None:
             application.gate.admit(_header(scope, b"authorization"), route.scope, _reached(scope))
-        if self._in_flight >= _limit(scope, serving):
+        if route.scope is not None and self._in_flight >= _limit(scope, serving):  # a busy process is alive and ready
             raise ProblemError(
                 problem(429, "too-many-requests", "More requests are in progress than this process takes."),
                 {"retry-after": "1"},

@@ -72,8 +72,11 @@ class AsyncClient:
         await self.close()
 
     def track(self, event: EventBody) -> str:
-        """Have an event sent by the loop and return its id; raises BufferFull and, once closed, ClientError."""
-        event = calls.complete(event)
+        """Have an event sent by the loop and return its id.
+
+        Raises BufferFull, and ClientError once closed or for an event that cannot be written.
+        """
+        event = calls.tracked(event)
         if self._closing:
             raise ClientError("the client is closed: make another one")
         self._buffer.add(event)
@@ -102,15 +105,18 @@ class AsyncClient:
 
         Raises Undelivered with the events that no collector has acknowledged.
         """
-        first, self._closing = not self._closing, True
-        if first and self._sender is not None:
-            self._due.set()
-            await asyncio.wait([self._sender], timeout=self._buffering.close_s)
-            self._sender.cancel()
-        await self._collector.aclose()
-        await self._recommender.aclose()
-        if first and self._buffer:
-            raise Undelivered(self._buffer.all())
+        self._closing = True
+        try:
+            if self._sender is not None:
+                self._due.set()
+                await asyncio.wait([self._sender], timeout=self._buffering.close_s)
+        finally:
+            if self._sender is not None:
+                self._sender.cancel()
+            await self._collector.aclose()
+            await self._recommender.aclose()
+        if left := self._buffer.take():
+            raise Undelivered(left)
 
     async def send_events(self, events: Sequence[EventBody]) -> list[Result]:
         """Make events durable and return what became of each; raises Refused and Unavailable."""

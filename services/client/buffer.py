@@ -40,6 +40,8 @@ class Buffer:
             self._events.popleft()
         self._events.extendleft(reversed(left))
 
-    def all(self) -> list[EventBody]:
-        """Return everything that waits."""
-        return [*self._events]
+    def take(self) -> list[EventBody]:
+        """Return everything that waits, and forget it."""
+        events = [*self._events]
+        self._events.clear()
+        return events

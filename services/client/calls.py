@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from services.client.errors import ClientError
 from services.client.exchange import Request, Steps, ask, deliver
 from services.client.retry import Retry
 from services.collect.bodies import Accepted, EventBody, IdentityBody, ItemBody, Result, UserBody
@@ -30,6 +31,16 @@ def complete(event: EventBody) -> EventBody:
         event_id=uuid.uuid4().hex if event.event_id is None else event.event_id,
         happened_at=time.time_ns() // 1_000_000 if event.happened_at is None else event.happened_at,
     )
+
+
+def tracked(event: EventBody) -> EventBody:
+    """Return the event as `complete` does; raises ClientError when it cannot be written, as with numbers of NumPy."""
+    event = complete(event)
+    try:
+        msgspec.json.encode(event)
+    except (TypeError, ValueError) as error:
+        raise ClientError(f"the event cannot be written as JSON: {error}") from error
+    return event
 
 
 def send_events(events: Sequence[EventBody], retry: Retry) -> Steps[list[Result]]:

@@ -21,7 +21,8 @@ class Refused(ClientError):
 class Unavailable(ClientError):
     """The service did not answer, or asked to come again later, until no tries were left.
 
-    `results` has, for parts that were sent together, what became of each, None for those that are not durable.
+    `results` has, for parts that were sent together, what became of each. None is for those of which nobody knows: they
+    may be durable, so give events an `event_id` of your own before you send them again.
     """
 
     def __init__(self, path: str, tries: int, why: str, results: Sequence[Result | None] = ()) -> None:

@@ -90,8 +90,11 @@ class Client:
         self.close()
 
     def track(self, event: EventBody) -> str:
-        """Have an event sent in the background and return its id; raises BufferFull and, once closed, ClientError."""
-        event = calls.complete(event)
+        """Have an event sent in the background and return its id.
+
+        Raises BufferFull, and ClientError once closed or for an event that cannot be written.
+        """
+        event = calls.tracked(event)
         with self._changed:
             if self._closing:
                 raise ClientError("the client is closed: make another one")
@@ -118,15 +121,15 @@ class Client:
         Raises Undelivered with the events that no collector has acknowledged.
         """
         with self._changed:
-            first, self._closing = not self._closing, True
+            self._closing = True
             self._changed.notify_all()
-        atexit.unregister(self._close_at_exit)
-        if first and self._sender is not None:
+        if self._sender is not None:
             self._sender.join(self._buffering.close_s)
             self._given_up.set()
+        atexit.unregister(self._close_at_exit)  # only now: until then it is what tells of events that are lost
         self._recommender.close()
         with self._changed:
-            left = self._buffer.all() if first else []
+            left = self._buffer.take()
         if self._sender is None or not self._sender.is_alive():
             self._collector.close()
         if left:

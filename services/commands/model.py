@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, moment, need_lake, say, show, show_found
+from services.commands.common import AsJson, BadTime, console, moment, need_lake, say, show, show_found
 
 if TYPE_CHECKING:
-    from models.registry import Registry
+    from models.registry import Champion, Registry
     from models.slices import Later
     from services.config import Settings
     from services.training import Retrained
@@ -44,6 +44,10 @@ def train(until: Until = None, start_from: From = None, as_json: AsJson = False)
     from services.home import writing
 
     settings, cut = load_settings(), int(moment(until).timestamp() * 1000)
+    if cut > time.time_ns() // 1_000_000:
+        raise BadTime(
+            f"--until {until!r} is ahead of our clock: nothing would be later, and nothing could be evaluated"
+        )
     model = settings.model.model_copy(update={"start_from": start_from or settings.model.start_from})
     settings = settings.model_copy(update={"model": model})
     need_lake(settings)
@@ -100,7 +104,10 @@ def evaluate(
 def promote(
     version: Annotated[str | None, typer.Argument(help="A version that `flywheel models` lists.")] = None,
     newest: Annotated[
-        bool, typer.Option("--newest", help="The newest model that is younger than the champion; none is no failure.")
+        bool,
+        typer.Option(
+            "--newest", help="The newest model younger than the champion that the gate can judge; none is no failure."
+        ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Promote without a pass of the gate; needs --reason.")] = False,
     reason: Reason = None,
@@ -109,34 +116,47 @@ def promote(
     """Make a model the champion when the gate passes, or with --force for a reason that is kept."""
     if (version is None) != newest:
         raise typer.BadParameter("name a version or say --newest, not both")
-    from services.announcement import announce
     from services.config import load_settings
-    from services.promotion import consider, need_reason, newest_candidate
+    from services.promotion import consider, consider_newest, need_reason
     from services.promotion import promote as run
 
     need_reason(force, reason)
     settings = load_settings()
     registry = _registry(settings)
-    if version is None and (version := newest_candidate(registry)) is None:
+    if version is None:
+        candidacy = consider_newest(registry, _lake(settings), settings.model)
+    else:
+        candidacy = consider(registry, version, _lake(settings), settings.model)
+    if candidacy is None:
         say(["No model is younger than the champion."])
         show("Promoted", [], as_json)
         return
-    candidacy = consider(registry, version, _lake(settings), settings.model)
     change = run(registry, candidacy, force, reason, time.time_ns() // 1_000_000)
     say([f"Gate: {candidacy.verdict.sentence()}"])
-    announce(settings.kafka, settings.topics, change)
+    _announce(settings, change)
     show("Promoted", [msgspec.to_builtins(change)], as_json)
 
 
 def rollback(reason: Annotated[str, typer.Option(help="Why; kept with the change.")], as_json: AsJson = False) -> None:
     """Make the champion's predecessor the champion again."""
-    from services.announcement import announce
     from services.config import load_settings
 
     settings = load_settings()
     change = _registry(settings).rollback(time.time_ns() // 1_000_000, reason)
-    announce(settings.kafka, settings.topics, change)
+    _announce(settings, change)
     show("Rolled back", [msgspec.to_builtins(change)], as_json)
+
+
+def _announce(settings: "Settings", change: "Champion") -> None:
+    """Tell the recommenders of a change that stands already: whoever is told that it failed would do it twice."""
+    from services.announcement import announce
+    from streaming.errors import BrokerUnavailable
+    from streaming.producer import NotDurable
+
+    try:
+        announce(settings.kafka, settings.topics, change)
+    except (BrokerUnavailable, NotDurable) as error:
+        say([f"The change stands and could not be announced: recommenders see it when they look next. {error}"])
 
 
 def _registry(settings: "Settings") -> "Registry":

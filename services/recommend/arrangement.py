@@ -77,9 +77,7 @@ def arrange(live: Live, frame: Frame, candidates: Candidates, scores: Scores) ->
     ranked = boost.rows
     if surface.diversity is not None and live.scorer is not None:
         ranked = diversified(ranked, live.scorer.item_vectors(ranked[: surface.diversity.pool]), surface.diversity)
-    unproven = live.unproven_rows
-    if len(unproven):
-        unproven = unproven[np.isin(unproven, candidates.rows)]
+    unproven = live.unproven.among(candidates.rows)
     contest = Contest(ranked, unproven, frame.pinned, groups_of(live.columns, candidates.rows, surface.caps))
     rng = None if frame.seed is None else np.random.default_rng(frame.seed)
     drawn = draw(contest, frame.n, surface.exploration, rng)

@@ -59,7 +59,7 @@ class Catalogue:
             case ItemRemoved(item_id=gone):
                 return self._remove(ItemId(gone))
             case None if received.key is not None:
-                return self._remove(ItemId(received.key.decode()))
+                return self._remove_by(received.key)
         return None
 
     def held(self) -> Held:
@@ -79,6 +79,12 @@ class Catalogue:
         }
         self._table, self._changes = table, since
         return since
+
+    def _remove_by(self, key: bytes) -> ItemId | None:
+        try:
+            return self._remove(ItemId(key.decode()))
+        except UnicodeDecodeError:
+            return None  # no item has such an id
 
     def _remove(self, item_id: ItemId) -> ItemId:
         self._changes[item_id] = None

@@ -19,12 +19,13 @@ def diversified(ranked: Rows, vectors: NDArray[np.float32], diversity: Diversity
     count = len(vectors)
     directions = unit(vectors)
     relevance = diversity.relevance * (1.0 - np.arange(count) / max(count, 1))
-    after = list(relevance - (1.0 - diversity.relevance) * (directions @ directions.T).astype(np.float64))
+    after = relevance - (1.0 - diversity.relevance) * (directions @ directions.T).astype(np.float64)
+    np.fill_diagonal(after, -np.inf)  # what is chosen is not chosen again
+    bounds = list(after)
     marginal = relevance + (1.0 - diversity.relevance)  # as if what was chosen before were opposite to all
     order = []
     for _ in range(count):
-        chosen = int(marginal.argmax())
+        chosen = marginal.argmax()
         order.append(chosen)
-        np.minimum(marginal, after[chosen], out=marginal)
-        marginal[chosen] = -np.inf
+        np.minimum(marginal, bounds[chosen], out=marginal)
     return np.concatenate((ranked[:count][order], ranked[count:]))

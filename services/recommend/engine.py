@@ -7,6 +7,7 @@ loop for every request, and that cost more than it gave.
 
 import asyncio
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from features.popularity import DayCounts, PopularityWindow
+from features.popularity import DAY_MS, DayCounts, PopularityWindow
 from models.scorer import Scorer
 from models.vocabulary import ItemRow
 from services.recommend.catalogue import Catalogue, Changes, Held
@@ -44,7 +45,8 @@ class Engine:
         self.laid_out.set()
         self._folding = threading.Lock()
         self._previous_version: str | None = None
-        self._lately: dict[int, None] = {}  # keys of the newest interactions, oldest first
+        # Keys of the newest interactions, oldest first: a plain dict would look for its first key past all that went.
+        self._lately: OrderedDict[int, None] = OrderedDict()
         self._interaction_offsets: dict[str, int] = {}
 
     @property
@@ -74,7 +76,7 @@ class Engine:
         is not kept waiting by those who are served.
         """
         loop = asyncio.get_running_loop()
-        turn = self._turns.setdefault(loop, asyncio.Lock())
+        turn = self._turns.get(loop) or self._turns.setdefault(loop, asyncio.Lock())
         await turn.acquire()
         try:
             return self._owning(lambda: function(self._live))
@@ -149,7 +151,9 @@ class Engine:
         self._live.observe(
             record.event
             for record in records
-            if isinstance(record.event, Interaction) and self._is_first(record.event.event_id)
+            if isinstance(record.event, Interaction)
+            and record.event.happened_at <= record.appended_at + DAY_MS  # else it would end the days that count
+            and self._is_first(record.event.event_id)
         )
 
     def _is_first(self, event_id: str) -> bool:
@@ -159,7 +163,7 @@ class Engine:
             return False
         self._lately[key] = None
         if len(self._lately) > _LATELY:
-            del self._lately[next(iter(self._lately))]
+            self._lately.popitem(last=False)
         return True
 
     def _now(self) -> tuple[Held, Live, tuple[DayCounts, list[int]], Offsets]:
@@ -171,7 +175,7 @@ class Engine:
         rows = rows[uses.counts.rows]
         known = rows >= 0
         live.popularity.add(DayCounts(rows[known], uses.counts.days[known], uses.counts.counts[known]))
-        self._lately = dict.fromkeys(uses.lately.tolist())
+        self._lately = OrderedDict.fromkeys(uses.lately.tolist())
         self._interaction_offsets = dict(followed.offsets.interactions)
 
     def _forget_interactions(self) -> None:

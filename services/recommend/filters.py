@@ -20,7 +20,7 @@ from streaming.ids import ItemId
 Rows = NDArray[np.int64]
 
 NO_FILTERS = Filters()
-_EVER = Seen()
+EVER = Seen()
 _DAY_MS = 86_400_000
 _LEAST_KEPT = 0.1  # bounds how much more is asked of a source because a surface's filters will take most of it out
 
@@ -71,7 +71,7 @@ def may_show(
 def met(state: State, filters: Filters, as_of: int) -> Iterable[ItemId]:
     """Return the items that the user has met too lately or disliked, as the filters say; may repeat."""
     seen, fatigue = filters.seen, filters.fatigue
-    found: Iterable[ItemId] = state.seen if seen == _EVER else _acted_on(state, seen.kinds, _start(as_of, seen.days))
+    found: Iterable[ItemId] = state.seen if seen == EVER else _acted_on(state, seen.kinds, _start(as_of, seen.days))
     if fatigue is None:
         return found
     return [*found, *_acted_on(state, fatigue.kinds, _start(as_of, fatigue.days))]

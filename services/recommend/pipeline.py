@@ -17,7 +17,7 @@ from services.recommend.arrangement import Frame, arrange, pinned
 from services.recommend.candidates import Need, gather
 from services.recommend.contest import Policy
 from services.recommend.engine import Engine
-from services.recommend.filters import may_show, met, without_tired
+from services.recommend.filters import EVER, may_show, met, without_tired
 from services.recommend.followed import Offsets
 from services.recommend.impressions import Impressions
 from services.recommend.live import Live
@@ -260,10 +260,11 @@ def predicted(live: Live, surface: Surface) -> Mapping[str, float]:
 
 def _replay_inputs(ask: Ask, computed: Computed) -> ReplayInputs:
     state = computed.state
+    forgotten = state.seen - set(state.history.items) if ask.surface.filters.seen == EVER else ()
     return ReplayInputs(
         n=ask.n,
         categories=list(ask.categories),
-        exclude=[*ask.exclude, *(state.seen - set(state.history.items))],
+        exclude=[*ask.exclude, *forgotten],
         shown=list(ask.shown),
         history=encode_history(state.history),
         interaction_offsets=computed.offsets.interactions,

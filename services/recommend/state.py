@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 from cachetools import TTLCache
 from redis.exceptions import RedisError
 
@@ -39,6 +40,8 @@ class State:
 
     def with_session(self, events: Sequence[HistoryEvent], limit: int) -> "State":
         """Return the state with the events of a session, some of which the store may have by now: those count once."""
+        if not events:
+            return self.with_events((), limit)
         stored = {(event.item_id, event.kind) for event in self.history.events}
         return self.with_events([event for event in events if (event.item_id, event.kind) not in stored], limit)
 
@@ -101,7 +104,7 @@ class UserStates:
         try:
             async with asyncio.timeout(self._deadline_s):
                 stored = await self._reader.user_state(user_id, as_of)
-        except (RedisError, TimeoutError, OSError) as error:
+        except (RedisError, TimeoutError, OSError, msgspec.MsgspecError) as error:  # the last: of a newer release
             _log.warning("the online store gave no state for a user: %s", error or "timeout")
             return self._last.instead(user_id) if cut is None else replace(NOBODY, fallbacks=(STORE_DOWN,))
         if cut is not None:

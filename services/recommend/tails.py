@@ -147,7 +147,7 @@ class Tails:
 
         def handle(records: list[Received]) -> None:
             apply(records)
-            appended_at = records[0].appended_at / 1000
+            appended_at = min(record.appended_at for record in records) / 1000
             late = None if appended_at < since else max(0.0, time.time() - appended_at)
             self._metrics.applied(topic, len(records), late)
 

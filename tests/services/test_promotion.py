@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from models.config import GateSettings
 from models.gate import Evaluated, GateRefused, Verdict, judge
 from models.registry import Registry
-from services.promotion import Candidacy, newest_candidate, promote
+from services.promotion import Candidacy, candidates, promote
 from streaming.ids import UserId
 from streaming.namespace import Namespace
 
@@ -91,13 +91,13 @@ def test_the_newest_model_that_is_younger_than_the_champion_is_the_candidate(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     chain, values = Chain(tmp_path), rng.beta(2, 6, USERS)
-    assert newest_candidate(chain.registry) is None
+    assert candidates(chain.registry) == []
     for version in ("20260102t000000-b", "20260101t000000-a", "20260103t000000-c"):
         chain.add(version, values)
-    assert newest_candidate(chain.registry) == "20260103t000000-c"
+    assert candidates(chain.registry)[0] == "20260103t000000-c"
     chain.promote("20260102t000000-b", _REASON)
-    assert newest_candidate(chain.registry) == "20260103t000000-c"
+    assert candidates(chain.registry)[0] == "20260103t000000-c"
     chain.promote("20260103t000000-c", _REASON)
-    assert newest_candidate(chain.registry) is None  # what is older than the champion was passed over
+    assert candidates(chain.registry) == []  # what is older than the champion was passed over
     chain.registry.rollback(1, "worse")
-    assert newest_candidate(chain.registry) is None  # and what was rolled back is not tried again by itself
+    assert candidates(chain.registry) == []  # and what was rolled back is not tried again by itself
