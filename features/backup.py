@@ -26,6 +26,7 @@ from streaming.producer import EventProducer
 from streaming.records import Record
 from streaming.topics import Topics
 
+_ORDER = {"landings": 0, "erased_rows": 2}  # all others between them
 _INDEX = "backup.json"
 _REGISTRY = "registry.db"
 _FORMAT = 1
@@ -99,11 +100,14 @@ def back_up(holder: Holder, place: Place) -> Index:
     """Copy a namespace's lake to `place`; returns what it holds then.
 
     The account of what has landed is read before the rows, so that whatever lands meanwhile lands again after a restore
-    and counts once. Raises SnapshotMissing without a lake, BackupUnusable when files expire while they are copied.
+    and counts once; that of what was erased after them, since a row's place is noted before it goes. Entries of the
+    ledger that the place has stay there. Raises SnapshotMissing without a lake, BackupUnusable when files expire while
+    they are copied, or the place has the backup of another lake.
     """
+    before = _before(holder, place)
     catalog, warehouse = open_catalog(holder.lake), require(holder.lake.warehouse, "lake.warehouse")
     found = (name for _, name in catalog.list_tables(holder.topics.namespace))
-    names = sorted(found, key=lambda name: name != "landings")
+    names = sorted(found, key=lambda name: _ORDER.get(name, 1))
     tables = [catalog.load_table((holder.topics.namespace, name)) for name in names]
     source, files = _io(holder.lake), {}
     try:
@@ -119,7 +123,7 @@ def back_up(holder: Holder, place: Place) -> Index:
         tables={name: table.metadata_location for name, table in zip(names, tables, strict=True)},
         files=files,
         has_registry=_copy(holder.registry, f"{place.url.rstrip('/')}/{_REGISTRY}"),
-        ledger=[LedgerRecord(key, value) for key, value in _ledger(holder).items()],
+        ledger=[LedgerRecord(key, value) for key, value in (before | _ledger(holder)).items()],
         key_check=_key_check(holder),
     )
     with place.open(_INDEX, "wb") as file:
@@ -192,6 +196,18 @@ def _check(holder: Holder, index: Index) -> None:
 
 def _key_check(holder: Holder) -> bytes:
     return derived_key(holder.kafka, f"backups of {holder.topics.namespace}")
+
+
+def _before(holder: Holder, place: Place) -> dict[bytes, bytes]:
+    """Return the ledger that a place has already; raises BackupUnusable when it is of another lake."""
+    if place.size(_INDEX) is None:
+        return {}
+    index = place.index()
+    if (index.namespace, index.warehouse) != (holder.topics.namespace, holder.lake.warehouse):
+        raise BackupUnusable(
+            f"{place.url} has the backup of {index.namespace} in {index.warehouse}: name another place"
+        )
+    return {record.key: record.value for record in index.ledger}
 
 
 def _ledger(holder: Holder) -> dict[bytes, bytes]:

@@ -24,10 +24,11 @@ def without_erased(spark: SparkSession, kafka: KafkaSettings, topics: Topics, st
     """
     with closing(LedgerReader(kafka, topics)) as reader:
         reader.refresh()
+        pending = set(reader.ledger.pending)  # one of these may be carried out while the job runs
         try:
             yield
         finally:
-            marks = reader.refresh() | reader.ledger.pending.keys()
+            marks = reader.refresh() | pending | reader.ledger.pending.keys()
             if marks:
                 delete_derived(spark, topics.namespace, marks, reader.ledger.marker)
                 with closing(SyncOnlineReader(store, topics.namespace)) as online:

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the customary name
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -25,7 +25,9 @@ from features.lake import LANDINGS, ensure_tables, table_name
 from features.lease import landing_lease
 from features.recent import RecentItems
 from streaming.config import KafkaSettings
+from streaming.errors import FlywheelError
 from streaming.ledger import LedgerReader
+from streaming.offsets import bounds
 from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -35,6 +37,10 @@ _log = logging.getLogger(__name__)
 _FETCH = {"kafka.fetch.max.wait.ms": "20", "kafka.max.poll.records": "5000"}
 # How the failure of `KafkaMicroBatchStream.metrics` reads by the time it reaches Python.
 _KNOWN_RESTART = ("scala.collection.IterableOps.map", '"scala.Option.get()" is null')
+
+
+class LogLost(FlywheelError):
+    """Kafka has less of a topic than has landed of it."""
 
 
 class _Stopped(Exception):
@@ -56,7 +62,7 @@ class Lander:
 
 @dataclass
 class LandingRun:
-    """What one run of the lander did."""
+    """What one run of the lander did; `landings` are those of a run that ends by itself."""
 
     landings: list[Landing] = field(default_factory=list)
     restarts: int = 0
@@ -73,14 +79,15 @@ def land(
     """Land what the topics hold and return (`available_now`), or go on until `stop` is set.
 
     `progress` is told of every committed batch. Raises LeaseHeld when another lander of the namespace is at work,
-    LeaseLost when this one lost its place, ErasureKeyMissing, LedgerMissing and LedgerUnreadable when it cannot know
-    who was erased.
+    LeaseLost when this one lost its place, LogLost when the lake has more of the log than there is of it,
+    ErasureKeyMissing, LedgerMissing and LedgerUnreadable when it cannot know who was erased.
     """
     run = LandingRun()
     ledger = LedgerReader(lander.kafka, lander.topics)
     with closing(ledger), landing_lease(lander.store, lander.topics.namespace) as lease:
         target = Target(lander.topics, lander.kafka, ledger, lease, lander.recent)
         ensure_tables(lander.spark, lander.topics.namespace)
+        _refuse_lost_log(lander)
         while True:
             query = _start(lander, target, run, available_now=available_now, stop=stop, progress=progress)
             try:
@@ -113,7 +120,8 @@ def _start(
             run.is_over = True
             raise _Stopped("landing was told to stop before this batch, which it begins with when it goes on")
         landings = land_batch(records, batch_id, target, lander.clock())
-        run.landings.extend(landings)
+        if available_now:  # else it would grow for as long as landing runs
+            run.landings.extend(landings)
         if progress is not None:
             progress(landings)
 
@@ -151,17 +159,29 @@ def _decoded(lander: Lander) -> DataFrame:
     return records.mapInArrow(decoder(lander.topics), DECODED)
 
 
+def _refuse_lost_log(lander: Lander) -> None:
+    """Raise LogLost when a partition ends before what has landed of it."""
+    ends = {(part.topic, part.partition): end for part, (_, end) in bounds(lander.kafka, lander.topics.landed).items()}
+    for topic, partition, until in _landed_until(lander):
+        end = ends.get((topic, partition), until)
+        if until > end:
+            raise LogLost(
+                f"{topic}-{partition} ends at offset {end}, and the lake has landed up to {until}: the topic was lost "
+                "or made anew, and its records could not be told from those of before; put the log back, or export and "
+                "import into another namespace"
+            )
+
+
+def _landed_until(lander: Lander) -> list[Row]:
+    landings = lander.spark.table(table_name(lander.topics.namespace, LANDINGS))
+    return landings.groupBy("topic", "partition").agg(F.max("until_offset").alias("until")).collect()
+
+
 def _starting_offsets(lander: Lander) -> str:
     """Return where landing starts without a checkpoint: behind what the accounting rows say has landed."""
-    rows = (
-        lander.spark.table(table_name(lander.topics.namespace, LANDINGS))
-        .groupBy("topic", "partition")
-        .agg(F.max("until_offset").alias("until"))
-        .collect()
-    )
     offsets = {
         topic: {str(partition): -2 for partition in range(lander.kafka.partitions)} for topic in lander.topics.landed
     }  # -2 = the earliest
-    for row in rows:
+    for row in _landed_until(lander):
         offsets[row["topic"]][str(row["partition"])] = row["until"]
     return json.dumps(offsets)

@@ -29,8 +29,9 @@ def rebuild_histories(lake: LakeSettings, kafka: KafkaSettings, topics: Topics, 
 
     Raises SnapshotMissing without a lake, and what `HistoryUpdater.update` raises.
     """
-    count = 0
-    for received in itertools.chain(landed_interactions(lake, topics.namespace), _tail(lake, kafka, topics)):
+    count, since = 0, _landed_until(lake, kafka, topics)  # before the rows are read: what lands meanwhile is read twice
+    tail = records(kafka, topics.interactions, since=since)
+    for received in itertools.chain(landed_interactions(lake, topics.namespace), tail):
         updater.update(received)
         count += len(received)
     return count
@@ -64,15 +65,15 @@ def _current_items(lake: LakeSettings, namespace: Namespace) -> list[ItemUpserte
     return [event for event in events if isinstance(event, ItemUpserted)]
 
 
-def _tail(lake: LakeSettings, kafka: KafkaSettings, topics: Topics) -> Iterator[list[Received]]:
-    """Yield what has not landed yet."""
+def _landed_until(lake: LakeSettings, kafka: KafkaSettings, topics: Topics) -> dict[int, int]:
+    """Return by partition of the interactions the offset from which on nothing has landed yet."""
     columns = ("topic", "partition", "until_offset")
     landings = read_table(lake, topics.namespace, "landings", columns=columns).arrow
     of_topic = landings.filter(pa.compute.equal(landings["topic"], topics.interactions))
     since = dict.fromkeys(range(kafka.partitions), 0)
     for partition, until in zip(*(of_topic[name].to_pylist() for name in columns[1:]), strict=True):
         since[partition] = max(since.get(partition, 0), until)
-    yield from records(kafka, topics.interactions, since=since)
+    return since
 
 
 def _received(row: Mapping[str, Any]) -> Received:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.neighbours import Neighbours
+from models.neighbours import Neighbours, of_each
 
 Rows = NDArray[np.int64]
 Weights = NDArray[np.float32]
@@ -33,24 +33,27 @@ class Places:
 
 @dataclass(frozen=True)
 class Electorate:
-    """Who votes: each table with the rows, int64[n], of the history's items that vote by it; all are equally wide.
+    """Who votes: each table with how many of the `voters`, int64[n], the first ones, vote by it; all are equally wide.
 
     `weights`, float32 [kinds, voters], are those of each voter, in the order of the tables, in each kind of vote.
     """
 
-    tables: Sequence[tuple[Neighbours, Rows]]
+    voters: Rows
+    tables: Sequence[tuple[Neighbours, int]]
     weights: Weights
 
 
 def votes_for(electorate: Electorate, places: NDArray[np.int32], count: int) -> Weights:
     """Return float32 [kinds, count]: the sums of the votes for `count` candidates, which `places` finds."""
-    known = [rows < len(table.rows) for table, rows in electorate.tables]
-    voting = [(table, rows[knows]) for (table, rows), knows in zip(electorate.tables, known, strict=True)]
-    found = places.take(np.concatenate([table.rows.take(rows, axis=0) for table, rows in voting]))
+    voters = electorate.voters
+    known = [voters[:most] < len(table.rows) for table, most in electorate.tables]
+    tables = [table for table, _ in electorate.tables]
+    cast = of_each(tables, [voters[: len(knows)][knows] for knows in known])
+    found = places.take(np.concatenate([rows for rows, _ in cast]))
     hits = np.flatnonzero(found)  # most votes are for other items
-    strengths = np.concatenate([table.weights.take(rows, axis=0) for table, rows in voting]).take(hits)
-    voters = np.flatnonzero(np.concatenate(known)).take(hits // max(found.shape[1], 1))
-    votes = electorate.weights.take(voters, axis=1) * strengths
+    strengths = np.concatenate([weights for _, weights in cast]).take(hits)
+    voting = np.flatnonzero(np.concatenate(known)).take(hits // max(found.shape[1], 1))
+    votes = electorate.weights.take(voting, axis=1) * strengths
     kinds = len(votes)
     cells = found.take(hits) - 1 + count * np.arange(kinds)[:, None]
     return np.bincount(cells.ravel(), votes.ravel(), minlength=kinds * count).astype(np.float32).reshape(kinds, count)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.row_file import RowFile, RowTable
+from models.row_file import RowFile, RowPart, RowTable
 from models.top import best
 
 NEIGHBOURS = "neighbours"
@@ -60,6 +61,25 @@ class FittedNeighbours(Neighbours):
 
     rows: NDArray[np.int32]
     weights: Weights
+
+
+def of_each(tables: Sequence[Neighbours], history: Sequence[Rows]) -> list[tuple[NDArray[np.int32], Weights]]:
+    """Return each table's rows and weights of its `history`, int64[n], which begin the longest history among them.
+
+    Whole rows of a file that holds several tables are read once.
+    """
+    longest = max(history, key=len)
+    whole: dict[int, NDArray[Any]] = {}
+
+    def part(table: RowTable[Any], rows: Rows) -> NDArray[Any]:
+        if not isinstance(table, RowPart):
+            return table.take(rows, axis=0)
+        key = id(table.file)
+        if key not in whole:
+            whole[key] = table.file.take(longest, axis=0)
+        return table.of(whole[key][: len(rows)])
+
+    return [(part(one.rows, rows), part(one.weights, rows)) for one, rows in zip(tables, history, strict=True)]
 
 
 def stacked(tables: Sequence[FittedNeighbours]) -> NDArray[np.int32]:

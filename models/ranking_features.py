@@ -174,7 +174,7 @@ def _popularity(popularity: PopularityCounts, rows: Rows) -> NDArray[np.float64]
 
 def _co_visits(sources: Sources, recent: Recent, rows: Rows) -> Matrix:
     newest, tables = recent.newest(_MOST_VOTERS), sources.neighbours
-    electorate = Electorate([(tables[name], newest[:last]) for name, last in _VOTERS], _vote_weights(len(newest)))
+    electorate = Electorate(newest, [(tables[name], last) for name, last in _VOTERS], _vote_weights(len(newest)))
     with sources.places.of(rows, len(sources.content)) as places:
         last, steps, across, wide, alike, alike_recent = votes_for(electorate, places, len(rows))
     return np.stack(

@@ -80,6 +80,11 @@ class RowPart(Generic[Scalar]):
     def __len__(self) -> int:
         return len(self.file)
 
+    def of(self, rows: NDArray[Any]) -> NDArray[Scalar]:
+        """Return [n, width]: this part of whole rows of the file, [n, width of the file]."""
+        size = rows.dtype.itemsize
+        return rows[:, self.first // size : self.last // size].view(self.dtype)
+
     def take(self, indices: NDArray[np.int64], /, axis: Literal[0]) -> NDArray[Scalar]:
         """Return [n, width]: the rows of `indices`, int64[n]; raises IndexError when there is none of that number."""
         row, first, last = self.file.row, self.first, self.last

@@ -43,6 +43,7 @@ def restore(where: Where, as_json: AsJson = False) -> None:
     """Put a backup back and carry out the erasures that came after it; start the services when this has ended."""
     from features.backup import Place
     from features.backup import restore as put_back
+    from features.lake import ensure_tables
     from services.config import load_settings
     from services.erasure.erase import Eraser
     from streaming.producer import EventProducer
@@ -56,7 +57,9 @@ def restore(where: Where, as_json: AsJson = False) -> None:
         index = put_back(_holder(settings), Place(where), producer)
     models = kept.copy_to(here)
     say([_UNERASED])
-    erased = list(Eraser(settings, lake_session(settings)).erase_again())
+    spark = lake_session(settings)
+    ensure_tables(spark, settings.topics.namespace)  # those that an older release did not have
+    erased = list(Eraser(settings, spark).erase_again())
     say([f"{len(erased)} owners were erased again; `flywheel rebuild online` fills an online store that is new"])
     show("Restored", _rows(index, models), as_json)
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from services.config import Settings
 
+INTERRUPTED = 130
+"""The exit code of a command that was told to stop before its end."""
+
 T = TypeVar("T")
 
 

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, need_lake, say, show, stop_on_signal
+from services.commands.common import INTERRUPTED, AsJson, console, need_lake, say, show, stop_on_signal
 from services.imports.format import Format
 
 if TYPE_CHECKING:
     from services.imports.cursor import Cursor
     from services.imports.run import Report, Source
 
-_INTERRUPTED = 130
 _Form = Annotated[Format | None, typer.Option("--format", help="What the file is; by its suffix if unset.")]
 _MappingFile = Annotated[Path | None, typer.Option("--mapping", help="YAML file of which column is which field.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Publish nothing; say which rows are bad.")]
@@ -107,7 +106,7 @@ def _import(source: "Source") -> "Report":
         producer.close()
     if not report.cursor.finished:
         say([f"interrupted after {report.cursor.rows} rows; the same command continues from here"])
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     return report
 
 

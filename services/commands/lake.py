@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from services.commands.common import AsJson, console, moment, need_lake, open_lake, show, show_found, stop_on_signal
+from services.commands.common import (
+    INTERRUPTED,
+    AsJson,
+    console,
+    moment,
+    need_lake,
+    open_lake,
+    show,
+    show_found,
+    stop_on_signal,
+)
 
 if TYPE_CHECKING:
     from features.batch import Landing
@@ -75,6 +85,8 @@ def land(
     with metrics_server(serving.host, port, registry, lambda: True), auditing(auditor):
         result = run(lander, available_now=available_now, stop=stop, progress=progress)
     show("Landed", [msgspec.to_builtins(landing) for landing in result.landings], as_json)
+    if available_now and stop.is_set():
+        raise typer.Exit(INTERRUPTED)
 
 
 def build_features(as_of: AsOf = None, as_json: AsJson = False) -> None:

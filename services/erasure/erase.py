@@ -6,7 +6,7 @@ Every step may be done again. What a run that died has left is pending in the le
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ class Eraser:
     spark: SparkSession
 
     def erase(self, user_id: UserId) -> tuple[SignedReceipt, Path]:
-        """Erase a user; returns the receipt and where it is kept. A pending erasure of theirs is gone on with.
+        """Erase a user up to now, also where an erasure is pending; returns the receipt and where it is kept.
 
         Raises BrokerUnavailable, NotDurable, NotErased, SpoolError, LedgerMissing, ErasureKeyMissing and
         redis.RedisError; after any of them the same call goes on.
@@ -67,9 +67,8 @@ class Eraser:
         with closing(self._ledger()) as reader:
             reader.refresh()
             mark = reader.ledger.marker.mark(user_id)
-            if mark not in reader.ledger.pending:
-                self._publish(UserErased(**_envelope(), user_id=user_id), ErasureEntered(**_envelope(), mark=mark))
-                reader.refresh()
+            self._publish(UserErased(**_envelope(), user_id=user_id), ErasureEntered(**_envelope(), mark=mark))
+            reader.refresh()
             return self._carry_out(reader, mark, self._subject(reader, mark, user_id))
 
     def erase_pending(self) -> Iterator[tuple[SignedReceipt, Path]]:
@@ -172,13 +171,16 @@ class Eraser:
 
     def _erase_from_spools(self, subject: Subject) -> tuple[int, int]:
         """Take a subject's records out of the spools that no process owns; returns how many, and the owned spools."""
-        owners = {owner_of(None, session) for session in subject.sessions} | {subject.user_id}
+        cuts: dict[str | None, int] = {owner_of(None, session): subject.sessions_cut for session in subject.sessions}
+        if subject.user_id is not None:
+            cuts[subject.user_id] = subject.cut
+        items = self.settings.topics.items
         removed = held = 0
         for place in spool_places(self.settings):
             unowned = 0
             for spool in place.left_behind():
                 unowned += 1
-                removed += spool.remove_where(lambda record: _owner(record) in owners)
+                removed += spool.remove_where(lambda record: record.topic != items and _is_erased(record, cuts))
             held += len(place.files()) - unowned
         return removed, held
 
@@ -194,11 +196,16 @@ class Eraser:
         return LedgerReader(self.settings.kafka, self.settings.topics)
 
 
-def _owner(record: Record) -> str | None:
+def _is_erased(record: Record, cuts: Mapping[str | None, int]) -> bool:
+    """Whether a record is of somebody who is erased, up to a time in ms by owner; no item has an owner."""
     try:
-        return record.key.decode() if record.value is None else event_owner(decode(record.value))
+        event = None if record.value is None else decode(record.value)
     except (Undecodable, FromTheFuture):
-        return record.key.decode()
+        event = None
+    if event is None:
+        return record.key.decode() in cuts
+    owner = event_owner(event)
+    return owner is not None and event.received_at <= cuts.get(owner, -1)
 
 
 def _marks(reader: LedgerReader, mark: str, subject: Subject) -> set[str]:

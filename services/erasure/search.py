@@ -1,5 +1,6 @@
 """Searching every store's bytes for a user's id: gone, gone by a date, or found."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -71,15 +72,18 @@ def _found(store: str, places: Iterable[str]) -> Searched:
 def _topics(settings: Settings, needle: Needle, ledger: Ledger) -> Iterator[Searched]:
     kept, topics = kept_for_ms(settings.kafka, settings.topics), settings.topics
     for topic in [*kept, topics.items, topics.models, topics.erasures]:  # no other has anything of a user
-        last, back = 0, []
+        last, back, dropped = 0, [], []
         for record in chain.from_iterable(raw_records(settings.kafka, topic)):
             if not _holds(needle, record):
                 continue
-            kept_ms = kept.get(topic)
+            kept_ms, place = kept.get(topic), f"{topic}-{record.partition}@{record.offset}"
             if kept_ms is not None and _is_dropped(record, ledger, needle.user_id):
                 last = max(last, record.timestamp + kept_ms)
+                dropped.append(place)
             else:
-                back.append(f"{topic}-{record.partition}@{record.offset}")
+                back.append(place)
+        if last and last < time.time_ns() // 1_000_000:  # Kafka has not dropped what it should have
+            back += dropped
         if back:
             yield Searched(store=f"topic {topic}", verdict="FOUND", where=back)
         elif last:

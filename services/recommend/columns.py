@@ -1,7 +1,7 @@
 """What the filters ask of items, as columns in process memory: a request reads no item from any store."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from services.recommend.attributes import Attributes
 from services.recommend.categories import Categories
 from services.recommend.item_table import FOREVER, ItemTable, end_of, tie_of
-from services.recommend.surfaces import Predicate
+from services.recommend.surfaces import Filters, Predicate
 from streaming.events import ItemUpserted
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _GROWTH = 1_024
+_NARROWED_BYTES = 2_000_000  # of the masks that are kept, of all that a surface asks of items
 _MASKS_BYTES = 8_000_000  # of the masks that are kept, of those that surfaces and requests ask for
 
 
@@ -28,10 +29,14 @@ class _Eligible:
     mask: Mask
     since: int
     until: int
+    narrowed: LRUCache[bytes, tuple[Mask, float]] = field(
+        default_factory=lambda: LRUCache(_NARROWED_BYTES, getsizeof=lambda one: len(one[0]))
+    )  # by what surfaces ask of items, until one of them changes
 
     def put(self, row: int, shown: bool, start: int, end: int) -> None:
         """Change one row, and shorten the time to where its own begins and ends."""
         self.mask[row] = shown and start <= self.since < end
+        self.narrowed.clear()
         for bound in (start, end):
             if self.since < bound < self.until:
                 self.until = bound
@@ -92,10 +97,23 @@ class Columns:
 
     def eligible(self, as_of: int) -> Mask:
         """Return for every row whether it may be shown at `as_of`, ms; the caller may change the mask."""
-        now = self._now
-        if now is None or not now.since <= as_of < now.until:
-            now = self._now = self._eligible(as_of)
-        return now.mask[: self._size].copy()
+        return self._at(as_of).mask[: self._size].copy()
+
+    def narrowed(self, as_of: int, filters: Filters) -> tuple[Mask, float]:
+        """Return which rows may be shown at `as_of`, ms, and are what the filters ask of items, and which share it is.
+
+        The caller may change the mask.
+        """
+        if not (filters.include_categories or filters.exclude_categories or filters.attributes):
+            return self.eligible(as_of), 1.0
+        now = self._at(as_of)
+        key = msgspec.msgpack.encode((filters.include_categories, filters.exclude_categories, filters.attributes))
+        found = now.narrowed.get(key)
+        if found is None:
+            found = self._narrow(now.mask[: self._size].copy(), filters)
+            if len(found[0]) <= now.narrowed.maxsize:
+                now.narrowed[key] = found
+        return found[0].copy(), found[1]
 
     def best_first(self, rows: Rows, scores: NDArray[np.float32]) -> Rows:
         """Return rows of items in the order of their scores, float32[rows]; of equal ones a hash of the item decides.
@@ -125,6 +143,22 @@ class Columns:
     def matching(self, predicate: Predicate) -> Mask:
         """Return for every row whether its item's attribute satisfies a predicate; not to be written to."""
         return self._kept(predicate, lambda: self.attributes.matching(predicate, self._size))
+
+    def _narrow(self, mask: Mask, filters: Filters) -> tuple[Mask, float]:
+        before = int(np.count_nonzero(mask))
+        if filters.include_categories:
+            mask &= self.within(filters.include_categories)
+        if filters.exclude_categories:
+            mask &= ~self.within(filters.exclude_categories)
+        for predicate in filters.attributes:
+            mask &= self.matching(predicate)
+        return mask, int(np.count_nonzero(mask)) / max(before, 1)
+
+    def _at(self, as_of: int) -> _Eligible:
+        now = self._now
+        if now is None or not now.since <= as_of < now.until:
+            now = self._now = self._eligible(as_of)
+        return now
 
     def _within_one(self, category: str) -> Mask:
         def within() -> Mask:

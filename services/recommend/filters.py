@@ -59,8 +59,7 @@ def may_show(
 
     Of `filters` the parts that ask for items hold here: categories and attributes.
     """
-    mask = live.columns.eligible(as_of)
-    kept = _narrow(mask, live, filters)
+    mask, kept = live.columns.narrowed(as_of, filters)
     if categories:
         mask &= live.columns.within(categories)
     rows = live.rows_of(barred)
@@ -89,20 +88,6 @@ def without_tired(live: Live, state: State, filters: Filters, as_of: int) -> Fil
             hidden.update(live.columns.categories(row))
     tired = [category for category, times in hidden.items() if times >= fatigue.category_after]
     return msgspec.structs.replace(filters, exclude_categories=(*filters.exclude_categories, *tired))
-
-
-def _narrow(mask: NDArray[np.bool_], live: Live, filters: Filters) -> float:
-    """Take out of `mask` what the filters rule out; returns the share of it that is left."""
-    if not (filters.include_categories or filters.exclude_categories or filters.attributes):
-        return 1.0
-    before = int(np.count_nonzero(mask))
-    if filters.include_categories:
-        mask &= live.columns.within(filters.include_categories)
-    if filters.exclude_categories:
-        mask &= ~live.columns.within(filters.exclude_categories)
-    for predicate in filters.attributes:
-        mask &= live.columns.matching(predicate)
-    return int(np.count_nonzero(mask)) / max(before, 1)
 
 
 def _acted_on(state: State, kinds: Sequence[Kind] | None, start: int) -> Iterator[ItemId]:

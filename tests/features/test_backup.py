@@ -169,6 +169,17 @@ def test_what_landed_after_the_backup_lands_again_when_it_is_restored(
     audit(spark, broker, topics).check()
 
 
+def test_another_lake_is_not_backed_up_over_one(
+    spark: SparkSession, holder: Holder, place: Place, tables: Namespace
+) -> None:
+    append(spark, tables, INTERACTIONS, [interaction(1, "u", "i", at(0))])
+    index = back_up(holder, place)
+    other = replace(holder, lake=holder.lake.model_copy(update={"warehouse": "file:///elsewhere"}))
+    with pytest.raises(BackupUnusable, match=f"has the backup of {tables} in .*: name another place"):
+        back_up(other, place)
+    assert place.index() == index
+
+
 def test_a_backup_that_was_cut_off_is_none(tmp_path: Path) -> None:
     with pytest.raises(BackupUnusable, match="no whole backup"):
         Place(str(tmp_path)).index()

@@ -14,16 +14,18 @@ from urllib.parse import urlsplit
 import pytest
 from environ import without_settings
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient
 from pydantic import SecretStr
 from pyspark.sql import Row, SparkSession
 from topic_records import records
+from waiting import wait_until
 
 from features.accounting import audit
 from features.config import LakeSettings, StoreSettings, require
 from features.decoding import refusal
 from features.lake import TABLES, changed_properties, ensure_tables, missing_parts
 from features.landed import find_impression
-from features.landing import Lander, LandingRun, land
+from features.landing import Lander, LandingRun, LogLost, land
 from features.lease import LANDER, LeaseHeld, LeaseUnknown, landing_lease, refuse_while_held
 from features.snapshots import current_snapshot_id, read_table
 from services.config import Settings
@@ -437,7 +439,7 @@ def test_this_release_lands_beside_a_newer_one_that_has_widened_a_table(spark, b
     assert read_table(lake, namespace, "interactions").arrow["item_id"].to_pylist() == ["i1"]
 
 
-def test_landing_that_is_to_stop_ends_after_the_batch_in_hand_though_events_keep_coming(
+def test_landing_ends_after_the_batch_in_hand_though_events_keep_coming_and_not_on_another_log(
     spark: SparkSession, broker: KafkaSettings, lake: LakeSettings, store: StoreSettings, namespace: Namespace
 ) -> None:
     quickly = lake.model_copy(update={"trigger_seconds": 0})  # one batch after the other
@@ -470,3 +472,11 @@ def test_landing_that_is_to_stop_ends_after_the_batch_in_hand_though_events_keep
     found = [row.event_id for row in spark.table(f"lake.{namespace}.interactions").collect()]
     assert sorted(found) == sorted(f"r{number}" for number in published)
     audit(spark, broker, lander.topics).check()
+
+    admin = KafkaAdminClient(**client_options(broker))
+    admin.delete_topics([lander.topics.interactions])
+    wait_until(lambda: lander.topics.interactions not in admin.list_topics())
+    admin.close()
+    ensure_topics(broker, lander.topics)
+    with pytest.raises(LogLost, match="the topic was lost or made anew"):
+        land(lander, available_now=True)

@@ -1,11 +1,14 @@
 """A history's votes for candidates by hand, and against adding up every single one."""
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.candidate_votes import Electorate, Places, votes_for
-from models.neighbours import Neighbours
+from models.neighbours import FittedNeighbours, Neighbours, stacked, unstacked
+from models.row_file import RowFile
 
 ONE = Neighbours(
     np.array([[3, 1], [2, 3], [0, 1]], dtype=np.int32), np.array([[1, 2], [4, 8], [16, 32]], dtype=np.float32)
@@ -16,10 +19,29 @@ OTHER = Neighbours(np.array([[1, 2], [3, 0]], dtype=np.int32), np.array([[1, 1],
 def test_votes_by_two_tables_add_up_by_kind_and_those_for_others_are_left_out() -> None:
     history = np.array([1, 4, 0])  # item 4 is in no table
     electorate = Electorate(
-        [(ONE, history), (OTHER, history[:2])], np.array([[1, 1, 10, 0, 0], [0, 0, 0, 1, 1]], dtype=np.float32)
+        history, [(ONE, 3), (OTHER, 2)], np.array([[1, 1, 10, 0, 0], [0, 0, 0, 1, 1]], dtype=np.float32)
     )
     with Places().of(np.array([3, 1]), 5) as places:
         assert votes_for(electorate, places, 2).tolist() == [[18, 20], [2, 0]]
+
+
+def test_tables_in_one_file_give_the_votes_that_they_give_in_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    fitted = [
+        FittedNeighbours(rng.integers(0, 9, (7, 4)).astype(np.int32), rng.random((7, 4)).astype(np.float32))
+        for _ in range(3)
+    ]
+    np.save(tmp_path / "tables.npy", stacked(fitted))
+    filed = unstacked(RowFile[np.int32](tmp_path / "tables.npy"), 3)
+    history, lasts = np.array([6, 8, 0, 3, 2]), (2, 5, 4)  # item 8 is in no table
+    weights = rng.random((2, sum(lasts))).astype(np.float32)
+    votes = []
+    for tables in (fitted, filed):
+        electorate = Electorate(history, list(zip(tables, lasts, strict=True)), weights)
+        with Places().of(np.arange(9), 9) as places:
+            votes.append(votes_for(electorate, places, 9))
+    assert votes[0].any()
+    assert votes[0].tolist() == votes[1].tolist()
 
 
 def test_candidates_are_found_anew_for_each_query() -> None:
@@ -45,6 +67,6 @@ def test_votes_are_those_of_adding_up_every_single_one(history: list[int], candi
         for neighbour, strength in zip(rows[item], table.weights[item], strict=True) if item < 4 else ():
             if neighbour in candidates:
                 expected[:, candidates.index(neighbour)] += weights[:, place] * strength
-    electorate = Electorate([(table, np.array(history, dtype=np.int64))], weights)
+    electorate = Electorate(np.array(history, dtype=np.int64), [(table, len(history))], weights)
     with Places().of(np.array(candidates, dtype=np.int64), 6) as places:
         assert votes_for(electorate, places, len(candidates)).tolist() == expected.tolist()
