@@ -76,7 +76,7 @@ def training_data(tables: Tables) -> TrainingData:
     late = pc.and_(pc.greater(at, middle), pc.less(_labelled_at(tables.examples, at), tables.until))
     values = interactions["value"].filter(pc.is_finite(interactions["value"]))
     fill = float(pc.mean(values).as_py()) if len(values) else 0.0
-    groups = groups_of(tables.examples.filter(late), vocabulary, users, fill)
+    groups = groups_of(_with_a_choice(tables.examples.filter(late)), vocabulary, users, fill)
     if not len(groups):
         raise NotEnoughData("there is no labelled example to train on: run `flywheel build-features` first")
     return TrainingData(
@@ -94,6 +94,12 @@ def organic(interactions: pa.Table, until: int) -> pa.Table:
     probes = pc.fill_null(pc.equal(interactions["surface"], PROBE_SURFACE), False)
     early = pc.less(millis_of(interactions["happened_at"]), until)
     return interactions.filter(pc.and_(pc.invert(probes), early))
+
+
+def _with_a_choice(examples: pa.Table) -> pa.Table:
+    """Return the groups of which something was chosen: of the others, most slates there are, nothing is learnt."""
+    chosen = pc.unique(examples.filter(pc.greater(examples["label"], 0))["group_id"])
+    return examples.filter(pc.is_in(examples["group_id"], value_set=chosen))
 
 
 def _labelled_at(examples: pa.Table, at: pa.ChunkedArray) -> pa.ChunkedArray:

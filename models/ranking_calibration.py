@@ -13,7 +13,7 @@ from models.ranking_dataset import RankingData
 from models.spec import TaskSpec
 
 _QUERIES_AT_ONCE = 256
-_LEAST_LABELS = 300  # with fewer, models whose probabilities are right are often found wrong
+_LEAST_LABELS = 300  # the gate is not asked with fewer: it would often find a model wrong that is right
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,14 @@ def calibrated(ranker: TrainedRanker, data: RankingData, buckets: int, seed: int
         labels = conversions.labels[groups][..., number][used]
         own = logits[..., number][used]
         tasks.append(TaskSpec(name, fit_calibrator(own, labels)))
-        if len(labels) >= _LEAST_LABELS:
+        if len(labels) > 1:
             probabilities = _by_the_other_half(own, labels)
             error = expected_calibration_error(probabilities, labels)
             chance = error_by_chance(probabilities, seed)
             metrics |= {f"{name}_calibration_error": error, f"{name}_calibration_error_by_chance": chance}
             metrics |= {f"{name}_calibration_labels": len(labels)}
-            beyond.append(max(0.0, error - chance))
+            if len(labels) >= _LEAST_LABELS:
+                beyond.append(max(0.0, error - chance))
     return Calibrated(tuple(tasks), metrics | ({CALIBRATION_ERROR: max(beyond)} if beyond else {}))
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from features.history import HistoryEvent, encode_history
 from models.scorer import Query
 from services.metrics import RecommendMetrics
-from services.recommend.arrangement import Frame, arrange, pinned
-from services.recommend.candidates import Need, gather
+from services.recommend.arrangement import Arranged, Frame, Rows, Scores, arrange, pinned
+from services.recommend.candidates import MOST_FILLED, Candidates, Need, gather
 from services.recommend.contest import Policy
 from services.recommend.engine import Engine
 from services.recommend.filters import EVER, may_show, met, without_tired
@@ -102,9 +102,9 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
-        """End a stage, which began where the one before ended."""
+        """End a stage, which began where the one before ended; one that comes twice counts twice."""
         now = self._clock()
-        self.seconds[stage] = now - self._since
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
         self._since = now
 
 
@@ -209,37 +209,70 @@ def choose(live: Live, ask: Ask, state: State, watch: Stopwatch, rank: Rank = sc
     allowed = may_show(live, ask.as_of, barred, ask.categories, filters)
     watch.lap("filters")
     need = Need(query, allowed, ask.categories)
-    first, taken = len(ask.shown), live.rows_of(ask.shown)
-    pins = pinned(live, ask.surface, range(first, first + ask.n), allowed, taken)
-    frame = Frame(ask.surface, ask.n, ask.seed, pins, first)
-    candidates = frame.with_pins(gather(live, need, ask.surface.sources, first + ask.n))
-    watch.lap("candidates")
-    missing = [] if ask.overload is None else [OVERLOAD]
-    try:
-        if ask.overload == "unranked":
-            raise Unranked(OVERLOAD)
-        scores = rank(live, query, candidates.rows, predicted(live, ask.surface))
-    except Unranked as reason:
-        scores = candidates.retrieval_scores
-        if reason.fallback not in missing:
-            missing.append(reason.fallback)
-    if first:
-        # Only now: a score's last digits depend on what is scored beside it, and pages are to agree on the order.
-        left = ~np.isin(candidates.rows, taken)
-        candidates, scores = candidates.only(left), scores[left]
-    watch.lap("ranking")
-    arranged = arrange(live, frame, candidates, scores)
-    watch.lap("slate")
-    if arranged.exceeded:
-        missing.append(CAPS_EXCEEDED)
+    first = len(ask.shown)
+    filling = _Filling(live, ask, need, rank, watch, live.rows_of(ask.shown))
+    filled = filling.fill(first + ask.n)
+    if filled.arranged.exceeded:  # others than the sources name may be within the caps
+        filled = filling.fill(MOST_FILLED)
+    missing = [CAPS_EXCEEDED] if filled.arranged.exceeded else []
     return Slate(
-        items=arranged.items,
-        fallbacks=(*fallbacks_of(live, ask.surface, state), *missing),
+        items=filled.arranged.items,
+        fallbacks=(*fallbacks_of(live, ask.surface, state), *filled.missing, *missing),
         model_version=live.model_version,
-        candidates=dict(candidates.counts()),
-        policy=arranged.policy,
-        reasons=reasons(live, need, arranged.items) if ask.why else (),
+        candidates=dict(filled.candidates.counts()),
+        policy=filled.arranged.policy,
+        reasons=reasons(live, need, filled.arranged.items) if ask.why else (),
     )
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """The candidates of a slate, what was made of them, and the names of what a fallback replaced in ranking."""
+
+    candidates: Candidates
+    arranged: Arranged
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """From candidates to slots; `taken`, int64[n], are the rows of the pages before."""
+
+    live: Live
+    ask: Ask
+    need: Need
+    rank: Rank
+    watch: Stopwatch
+    taken: Rows
+
+    def fill(self, at_least: int) -> _Filled:
+        """Fill the slots from what the sources name and, when that is less than `at_least`, the most used items."""
+        live, ask, first = self.live, self.ask, len(self.ask.shown)
+        pins = pinned(live, ask.surface, range(first, first + ask.n), self.need.allowed, self.taken)
+        frame = Frame(ask.surface, ask.n, ask.seed, pins, first)
+        candidates = frame.with_pins(gather(live, self.need, ask.surface.sources, at_least))
+        self.watch.lap("candidates")
+        scores, missing = self._scores(candidates)
+        if first:
+            # Only now: a score's last digits depend on what is scored beside it, and pages are to agree on the order.
+            left = ~np.isin(candidates.rows, self.taken)
+            candidates, scores = candidates.only(left), scores[left]
+        self.watch.lap("ranking")
+        arranged = arrange(live, frame, candidates, scores)
+        self.watch.lap("slate")
+        return _Filled(candidates, arranged, missing)
+
+    def _scores(self, candidates: Candidates) -> tuple[Scores, list[str]]:
+        ask, missing = self.ask, [] if self.ask.overload is None else [OVERLOAD]
+        try:
+            if ask.overload == "unranked":
+                raise Unranked(OVERLOAD)
+            weights = predicted(self.live, ask.surface)
+            return self.rank(self.live, self.need.query, candidates.rows, weights), missing
+        except Unranked as reason:
+            if reason.fallback not in missing:
+                missing.append(reason.fallback)
+            return candidates.retrieval_scores, missing
 
 
 def fallbacks_of(live: Live, surface: Surface, state: State) -> tuple[str, ...]:

@@ -63,9 +63,14 @@ def test_likes_are_expected_of_the_items_that_are_liked(data: TrainingData, tmp_
         scorer.rank(query, rows, window, {"purchase": 1.0})
 
 
-def test_conversions_are_calibrated_on_the_newest_labels(fitted: Fitted, data: TrainingData) -> None:
+def test_conversions_are_calibrated_on_the_newest_labels(
+    fitted: Fitted, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = FirstStage(fitted.spec.content, fitted.neighbours, fitted.retrieval)
     queries = ranking_data(data, stage, small.SETTINGS)
+    few = calibrated(fitted.ranker, queries, small.SETTINGS.ranking.buckets, small.SEED)
+    assert CALIBRATION_ERROR not in few.metrics, "the gate is asked about some ten labels"
+    monkeypatch.setattr("models.ranking_calibration._LEAST_LABELS", 2)
     found = calibrated(fitted.ranker, queries, small.SETTINGS.ranking.buckets, small.SEED)
     (like,) = found.tasks
     newest = np.arange(len(data.groups) - round(0.1 * 24 * 4), len(data.groups))  # groups are in the order of time

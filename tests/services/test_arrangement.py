@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -160,6 +161,18 @@ def test_a_cap_that_would_leave_slots_empty_gives_way(live: Live) -> None:
     found = slate(live, Rules(caps=Caps(category=2)), n=10)
     assert len(found.items) == 10
     assert CAPS_EXCEEDED in found.fallbacks
+
+
+def test_caps_hold_while_items_that_no_source_named_are_within_them() -> None:
+    items = [msgspec.structs.replace(item(10 * number), categories=["drama"]) for number in range(30)]
+    items += [msgspec.structs.replace(item(10 * number), categories=[f"c{number}"]) for number in range(30, 60)]
+    live = Live.build(None, items, PopularityWindow())
+    live.popularity.observe(np.arange(30), np.full(30, NOW - 1_000))
+    found = slate(live, Rules(sources=(Quota("popular", 30),), caps=Caps(category=4)), n=10)
+    numbers = [int(one[1:]) // 10 for one in ids(found)]
+    assert sum(number < 30 for number in numbers) == 4
+    assert len(numbers) == 10
+    assert CAPS_EXCEEDED not in found.fallbacks
 
 
 def greedy(vectors: np.ndarray, relevance: float) -> list[int]:
