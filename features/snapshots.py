@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.table import Table
 from sqlalchemy import make_url
@@ -15,6 +15,7 @@ from features.config import LakeSettings, require
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
 
+_ATTEMPTS = 8
 _CATALOG = "lake"  # the name under which Spark's JDBC catalogue keeps its tables
 
 
@@ -76,10 +77,25 @@ def snapshot_ids(lake: LakeSettings, namespace: Namespace, table: str) -> set[in
     return {snapshot.snapshot_id for snapshot in _load(lake, namespace, table).snapshots()}
 
 
-def pin_snapshot(lake: LakeSettings, namespace: Namespace, table: str, snapshot_id: int, tag: str) -> None:
-    """Tag a snapshot, so that maintenance keeps it for as long as the tag is there."""
-    with _load(lake, namespace, table).manage_snapshots() as snapshots:
-        snapshots.create_tag(snapshot_id, tag)
+def pin_snapshot(lake: LakeSettings, namespace: Namespace, table: str, snapshot_id: int, tag: str) -> bool:
+    """Tag a snapshot, so that maintenance keeps it for as long as the tag is there; a tag that is there moves.
+
+    Returns whether there still is such a snapshot. Raises SnapshotMissing without the table, and
+    pyiceberg.exceptions.CommitFailedException when it loses against other commits time after time.
+    """
+    for attempt in range(_ATTEMPTS):
+        found = _load(lake, namespace, table)
+        if found.snapshot_by_id(snapshot_id) is None:
+            return False
+        try:
+            with found.manage_snapshots() as snapshots:
+                snapshots.create_tag(snapshot_id, tag)
+        except CommitFailedException:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            break
+    return True
 
 
 def open_catalog(lake: LakeSettings, *, create: bool = False) -> Catalog:

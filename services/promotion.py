@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from features.config import LakeSettings
+from features.snapshots import pin_snapshot
 from models.artifact import CorruptArtifact
 from models.config import ModelSettings
 from models.gate import Evaluated, Unreadable, Verdict, judge
@@ -14,6 +16,9 @@ from models.registry import Champion, Registry, UnknownModel
 from models.served import RankerFailed
 from models.slices import Later, Slice
 from streaming.errors import FlywheelError
+from streaming.namespace import Namespace
+
+_TAG = "champion"
 
 
 class ReasonMissing(FlywheelError):
@@ -104,6 +109,15 @@ def promote(registry: Registry, candidacy: Candidacy, forced: bool, reason: str 
             reason=reason,
         )
     )
+
+
+def pin_champion(registry: Registry, version: str, lake: LakeSettings, namespace: Namespace) -> list[str]:
+    """Have maintenance keep the snapshots that a new champion was trained on; returns the tables whose are gone.
+
+    Those of the champion before are let go. An erasure takes the tag away where it must. Raises SnapshotMissing.
+    """
+    trained_on = registry.training_snapshots(version).items()
+    return [table for table, snapshot in trained_on if not pin_snapshot(lake, namespace, table, snapshot, _TAG)]
 
 
 def need_reason(forced: bool, reason: str | None) -> None:

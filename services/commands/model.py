@@ -133,7 +133,7 @@ def promote(
         return
     change = run(registry, candidacy, force, reason, time.time_ns() // 1_000_000)
     say([f"Gate: {candidacy.verdict.sentence()}"])
-    _announce(settings, change)
+    _put_in_force(settings, registry, change)
     show("Promoted", [msgspec.to_builtins(change)], as_json)
 
 
@@ -142,17 +142,32 @@ def rollback(reason: Annotated[str, typer.Option(help="Why; kept with the change
     from services.config import load_settings
 
     settings = load_settings()
-    change = _registry(settings).rollback(time.time_ns() // 1_000_000, reason)
-    _announce(settings, change)
+    registry = _registry(settings)
+    change = registry.rollback(time.time_ns() // 1_000_000, reason)
+    _put_in_force(settings, registry, change)
     show("Rolled back", [msgspec.to_builtins(change)], as_json)
 
 
-def _announce(settings: "Settings", change: "Champion") -> None:
-    """Tell the recommenders of a change that stands already: whoever is told that it failed would do it twice."""
+def _put_in_force(settings: "Settings", registry: "Registry", change: "Champion") -> None:
+    """Keep the training set of a champion that stands already, and tell the recommenders of it.
+
+    What fails of that is said and no failure: whoever was told of one would make the change twice.
+    """
+    from pyiceberg.exceptions import CommitFailedException
+
+    from features.snapshots import SnapshotMissing
     from services.announcement import announce
+    from services.promotion import pin_champion
     from streaming.errors import BrokerUnavailable
     from streaming.producer import NotDurable
 
+    lake = settings.lake.under(settings.home)
+    try:
+        gone = pin_champion(registry, change.model_version, lake, settings.topics.namespace)
+    except (SnapshotMissing, CommitFailedException) as error:
+        say([f"Its training set could not be kept from maintenance: {error}"])
+    else:
+        say([f"Its training set is gone already in {', '.join(gone)}."] if gone else [])
     try:
         announce(settings.kafka, settings.topics, change)
     except (BrokerUnavailable, NotDurable) as error:

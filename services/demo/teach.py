@@ -19,7 +19,7 @@ from services.config import Settings
 from services.demo.quality import Offline, measure_offline
 from services.demo.stages import Stage
 from services.demo.world import Replayed
-from services.promotion import Candidacy, promote
+from services.promotion import Candidacy, pin_champion, promote
 
 if TYPE_CHECKING:
     from models.training import TrainedModel
@@ -68,6 +68,7 @@ def teach(settings: Settings, world: Replayed, cut: int, stage: Stage) -> Taught
     )
     candidacy = _candidacy(registry, trained, model)
     champion = promote(registry, candidacy, True, _REASON, time.time_ns() // 1_000_000)
+    pin_champion(registry, champion.model_version, settings.lake.under(settings.home), namespace)
     announce(settings.kafka, settings.topics, champion)
     stage.say(f"model {trained.version}, gate: {candidacy.verdict.sentence()}; promoted for a reason: {_REASON}")
     return Taught(

@@ -13,7 +13,7 @@ from features.config import LakeSettings, StoreSettings
 from features.labels import ExampleSpec
 from features.lake import IMPRESSIONS, INTERACTIONS, USERS, ensure_tables
 from features.online import SyncOnlineReader
-from features.snapshots import SnapshotMissing, pin_snapshot, read_table
+from features.snapshots import SnapshotMissing, open_catalog, pin_snapshot, read_table
 from features.store import FeatureStore
 from features.training_set import build_features, build_training_set
 from features.updater import HistoryUpdater
@@ -138,10 +138,14 @@ def test_running_again_gives_the_same_rows(spark, built, lake):
 def test_an_earlier_training_set_can_be_read_by_its_snapshot(spark, built, lake, examples):
     namespace, features = built
     first = read_table(lake, namespace, "examples").snapshot_id
-    pin_snapshot(lake, namespace, "examples", first, "champion")
+    assert pin_snapshot(lake, namespace, "examples", first, "champion")
+    assert not pin_snapshot(lake, namespace, "examples", 12345, "champion")
     build_training_set(spark, namespace, features, ExampleSpec(positives=3, negatives=2, seed=5), AS_OF)
     assert len(read_table(lake, namespace, "examples").arrow) < len(examples)
     assert len(read_table(lake, namespace, "examples", snapshot_id=first).arrow) == len(examples)
+    second = read_table(lake, namespace, "examples").snapshot_id
+    assert pin_snapshot(lake, namespace, "examples", second, "champion")
+    assert open_catalog(lake).load_table((namespace, "examples")).refs()["champion"].snapshot_id == second
     with pytest.raises(SnapshotMissing, match="no snapshot 12345"):
         read_table(lake, namespace, "examples", snapshot_id=12345)
 
