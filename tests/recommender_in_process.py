@@ -80,7 +80,7 @@ class InProcess:
 
     def use(self, *events: Event) -> None:
         self.engine.apply_interactions(
-            [Received(event, b"", "interactions", 0, number, 0) for number, event in enumerate(events)]
+            [Received(event, b"", "interactions", 0, number, event.received_at) for number, event in enumerate(events)]
         )
 
     def call(self, method: str, path: str, **body: Any) -> httpx.Response:

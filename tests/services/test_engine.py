@@ -5,7 +5,7 @@ import threading
 
 from services.recommend.engine import Engine
 from streaming.consumer import Received
-from streaming.events import ItemUpserted
+from streaming.events import Interaction, ItemUpserted, Kind
 
 NOW = 1_790_000_000_000
 
@@ -50,6 +50,26 @@ def test_the_event_loop_looks_at_its_sockets_between_two_requests_that_compute()
     looked = [order.index(f"looked {number}") for number in range(3)]
     assert computed == sorted(computed)
     assert any(computed[0] < at < computed[2] for at in looked)
+
+
+def test_an_interaction_from_the_future_does_not_end_the_days_that_count() -> None:
+    engine = Engine()
+    engine.apply_items(records(range(2)))
+
+    def use(number: int, happened_at: int) -> Received:
+        event = Interaction(
+            event_id=f"u{number}",
+            happened_at=happened_at,
+            received_at=NOW,
+            producer="test",
+            item_id=f"i{number}",
+            user_id="u",
+            kind=Kind.VIEW,
+        )
+        return Received(event, b"u", "interactions", 0, number, NOW)
+
+    engine.apply_interactions([use(0, NOW), use(1, NOW + 100 * 86_400_000)])
+    assert asyncio.run(engine.compute(lambda live: live.popularity.total(NOW, 30))) == 1
 
 
 def test_requests_get_their_turn_while_a_thread_has_many_changes_to_make() -> None:
