@@ -75,6 +75,10 @@ class FeatureStore:
         spark = examples.sparkSession
         # Feast takes pyspark's active session, and a streaming batch leaves a copy of ours active: this sets it back.
         spark.createDataFrame([], "nothing int")
+        if examples.isEmpty():  # of which Feast does not let itself be asked
+            types = {field.name: field.dataType for field in (*USER_FEATURES.columns, *ITEM_FEATURES.columns)}
+            features = [feature for view, _ in views for feature in view.features]
+            return examples.withColumns({feature: F.lit(None).cast(types[feature]) for feature in features})
         joined = examples
         for view, key in views:
             asked = examples.select(key, _STAMP).distinct().localCheckpoint()  # Feast's query reads it four times

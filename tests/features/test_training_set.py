@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
+from pyspark.sql import SparkSession
 
 from features.config import LakeSettings, StoreSettings
 from features.labels import ExampleSpec
@@ -202,3 +203,12 @@ def test_a_late_event_changes_the_features_of_a_day_that_was_written_before(spar
         state = reader.user_states([UserId("u")], as_of=milliseconds(at(4)))[0]
         assert state.features["interactions_total"] == number + 1
     reader.close()
+
+
+def test_before_there_is_anything_to_learn_from_there_is_no_example(
+    spark: SparkSession, tables: Namespace, store: StoreSettings
+) -> None:
+    features = FeatureStore(store, tables)
+    features.apply()
+    build_features(spark, tables, AS_OF)
+    assert build_training_set(spark, tables, features, SPEC, AS_OF).rows == 0
