@@ -136,7 +136,6 @@ job() {
 }
 job land --available-now
 job audit
-cat "$work/job.log"
 job build-features
 job materialise
 
