@@ -21,7 +21,7 @@ _Offsets = npt.NDArray[np.int64]
 
 _GONE = "was acknowledged and is not in the log"
 _UNSEEN = "was acknowledged, and there is no such partition to be seen"
-_TWICE = "was acknowledged for two records, of which the log has one"
+_REPEATED = "was acknowledged for two records, of which the log has one"
 
 
 class OffsetRanges:
@@ -30,36 +30,36 @@ class OffsetRanges:
     So several collectors that take turns in a partition, each with a few records, cost no memory for each turn.
     """
 
-    def __init__(self, settle_at: int = 1_000_000) -> None:
+    def __init__(self, merge_at: int = 1_000_000) -> None:
         """Begin with none; ranges are put together when so many came, and as many again as were left then."""
         self._firsts, self._lasts = array("q"), array("q")
-        self._least = self._settle_at = settle_at
-        self._twice: tuple[_Offsets, _Offsets] = (np.empty(0, np.int64), np.empty(0, np.int64))
+        self._least = self._merge_at = merge_at
+        self._repeated: tuple[_Offsets, _Offsets] = (np.empty(0, np.int64), np.empty(0, np.int64))
 
     def add(self, first: int, last: int) -> None:
         """Add the offsets from `first` to `last`."""
         self._firsts.append(first)
         self._lasts.append(last)
-        if len(self._firsts) >= self._settle_at:
-            self._settle()
-            self._settle_at = max(self._least, 2 * len(self._firsts))
+        if len(self._firsts) >= self._merge_at:
+            self._merge()
+            self._merge_at = max(self._least, 2 * len(self._firsts))
 
-    def once(self) -> tuple[_Offsets, _Offsets]:
+    def added(self) -> tuple[_Offsets, _Offsets]:
         """Return the first and the last offsets of the ranges, int64, sorted; none touches another."""
-        self._settle()
+        self._merge()
         return np.array(self._firsts, np.int64), np.array(self._lasts, np.int64)
 
-    def twice(self) -> tuple[_Offsets, _Offsets]:
+    def repeated(self) -> tuple[_Offsets, _Offsets]:
         """Return those of what was added more than once, in the same way."""
-        self._settle()
-        return self._twice
+        self._merge()
+        return self._repeated
 
-    def _settle(self) -> None:
+    def _merge(self) -> None:
         firsts, lasts = _sorted(np.array(self._firsts, np.int64), np.array(self._lasts, np.int64))
         reached = np.maximum.accumulate(lasts)
         again = np.flatnonzero(firsts[1:] <= reached[:-1]) + 1
         more = firsts[again], np.minimum(lasts[again], reached[again - 1])
-        self._twice = _merged(*(np.concatenate(pair) for pair in zip(self._twice, more, strict=True)))
+        self._repeated = _merged(*_sorted(*(np.concatenate(pair) for pair in zip(self._repeated, more, strict=True))))
         firsts, lasts = _merged(firsts, lasts)
         self._firsts, self._lasts = array("q", firsts.tobytes()), array("q", lasts.tobytes())
 
@@ -75,7 +75,7 @@ class Acknowledged:
         """Return how many offsets from `first` on and before `end` were acknowledged."""
         if part not in self.ranges:
             return 0
-        firsts, lasts = self.ranges[part].once()
+        firsts, lasts = self.ranges[part].added()
         return int(np.maximum(np.minimum(lasts + 1, end) - np.maximum(firsts, first), 0).sum())
 
     def differences(self, ends: Mapping[_Part, int]) -> Iterator[Difference]:
@@ -83,11 +83,11 @@ class Acknowledged:
         for part, ranges in sorted(self.ranges.items()):
             end = ends.get(part, 0)
             gone = _GONE if part in ends else _UNSEEN
-            firsts, lasts = ranges.once()
+            firsts, lasts = ranges.added()
             for at in np.flatnonzero(lasts >= end):
                 yield Difference(*part, max(int(firsts[at]), end), int(lasts[at]), gone)
-            for first, last in zip(*ranges.twice(), strict=True):
-                yield Difference(*part, int(first), int(last), _TWICE)
+            for first, last in zip(*ranges.repeated(), strict=True):
+                yield Difference(*part, int(first), int(last), _REPEATED)
         yield from self.missing
 
     def add(self, event: RecordsAcknowledged) -> None:
@@ -129,8 +129,7 @@ def _sorted(firsts: _Offsets, lasts: _Offsets) -> tuple[_Offsets, _Offsets]:
 
 
 def _merged(firsts: _Offsets, lasts: _Offsets) -> tuple[_Offsets, _Offsets]:
-    """Return the ranges sorted, those that touch or overlap as one."""
-    firsts, lasts = _sorted(firsts, lasts)
+    """Return ranges that are sorted, those that touch or overlap as one."""
     reached = np.maximum.accumulate(lasts)
     apart = firsts[1:] > reached[:-1] + 1
     begins, ends = np.ones(len(firsts), bool), np.ones(len(firsts), bool)

@@ -66,7 +66,7 @@ class LandingRun:
 
     landings: list[Landing] = field(default_factory=list)
     restarts: int = 0
-    is_over: bool = False  # a batch was not begun, since landing was to stop
+    stopped_early: bool = False  # a batch was not begun, since landing was to stop
 
 
 def land(
@@ -94,7 +94,7 @@ def land(
                 _wait(query, stop)
                 return run
             except StreamingQueryException as error:
-                if run.is_over:
+                if run.stopped_early:
                     return run
                 lease.check()
                 # Spark 4.1 dies of it once, and once only, when it starts after a crash between batch and checkpoint.
@@ -117,7 +117,7 @@ def _start(
 ) -> StreamingQuery:
     def batch(records: DataFrame, batch_id: int) -> None:
         if stop is not None and stop.is_set():
-            run.is_over = True
+            run.stopped_early = True
             raise _Stopped("landing was told to stop before this batch, which it begins with when it goes on")
         landings = land_batch(records, batch_id, target, lander.clock())
         if available_now:  # else it would grow for as long as landing runs

@@ -104,7 +104,9 @@ def _with_a_choice(examples: pa.Table) -> pa.Table:
 
 def _labelled_at(examples: pa.Table, at: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return when an example's label was known, ms: of a slate's, when the time for clicks on it was over."""
-    window = pa.scalar(CLICK_WINDOW_MS - 1, pa.int64())
+    window = pa.scalar(
+        CLICK_WINDOW_MS - 1, pa.int64()
+    )  # at its end the label is known, at a label's own time it is not
     return pc.if_else(pc.equal(examples["sampling"], IMPRESSION), pc.add(at, window), at)
 
 

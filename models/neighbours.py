@@ -64,20 +64,20 @@ class FittedNeighbours(Neighbours):
 
 
 def of_each(tables: Sequence[Neighbours], history: Sequence[Rows]) -> list[tuple[NDArray[np.int32], Weights]]:
-    """Return each table's rows and weights of its `history`, int64[n], which begin the longest history among them.
+    """Return each table's rows, int32 [n, k], and weights, float32 [n, k], of its `history`, int64[n].
 
-    Whole rows of a file that holds several tables are read once.
+    Each history begins the longest one among them, so that whole rows of a file that holds several tables are read
+    once. Raises IndexError for an item that a table does not have.
     """
     longest = max(history, key=len)
-    whole: dict[int, NDArray[Any]] = {}
+    whole: dict[RowFile[Any], NDArray[Any]] = {}
 
     def part(table: RowTable[Any], rows: Rows) -> NDArray[Any]:
         if not isinstance(table, RowPart):
             return table.take(rows, axis=0)
-        key = id(table.file)
-        if key not in whole:
-            whole[key] = table.file.take(longest, axis=0)
-        return table.of(whole[key][: len(rows)])
+        if table.file not in whole:
+            whole[table.file] = table.file.take(longest, axis=0)
+        return table.of(whole[table.file][: len(rows)])
 
     return [(part(one.rows, rows), part(one.weights, rows)) for one, rows in zip(tables, history, strict=True)]
 

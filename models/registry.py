@@ -87,29 +87,33 @@ class Registry:
         """Copy what `other` lacks, the champions last; returns the versions that were complete here.
 
         Interrupted, it goes on when it is called again; nothing that is whole is overwritten. Raises AnotherHistory,
-        before anything is copied.
+        before anything is copied, as `refuse_unlike` does.
         """
-        self.refuse_unlike(other)
-        champions, versions = self._entries(), self.versions()  # in this order: each champion is among the versions
+        champions, versions = self._new_to(other), self.versions()  # in this order: each champion is among the versions
         for version in versions:
             self._copy_artifact(version, other)
         for version in self._names(self._gone):
             if other.training_set_gone_since(version) is None:
                 self._copy(f"{self._gone}/{version}", other._files, f"{other._gone}/{version}")
         other._files.makedirs(other._champions, exist_ok=True)
-        for name in sorted(champions.keys() - other._entries().keys()):
-            other._files.pipe_file(f"{other._champions}/{name}", champions[name])
+        for name, entry in champions.items():
+            other._files.pipe_file(f"{other._champions}/{name}", entry)
         return versions
 
     def refuse_unlike(self, other: "Registry") -> None:
         """Raise AnotherHistory when `other` has another champion under the number of one here."""
-        theirs = other._entries()
-        for name, entry in self._entries().items():
+        self._new_to(other)
+
+    def _new_to(self, other: "Registry") -> dict[str, bytes]:
+        """Return the champion's entries that `other` lacks, by name, in order; raises AnotherHistory."""
+        ours, theirs = self._entries(), other._entries()
+        for name, entry in ours.items():
             if theirs.get(name, entry) != entry:
                 raise AnotherHistory(
                     f"{other._champions}/{name} names another champion than the registry that shall be copied there: "
                     "both have gone on by themselves, so move one of them away first"
                 )
+        return {name: entry for name, entry in ours.items() if name not in theirs}
 
     def versions(self) -> list[str]:
         """Return the versions that are complete, sorted."""

@@ -85,16 +85,12 @@ def run_trial(trial: Trial, settings: ModelSettings, on: Validation, progress: P
     watch = _Watch(trial, on, progress)
     try:
         fitted = fit(on.data, settings, Lineage({}, settings.seed, "tuning"), Timer(watch.heard))
-    except TrainingDiverged as error:
+        with TemporaryDirectory() as folder:
+            write_artifact(Path(folder), artifact_parts(fitted, on.data))
+            return float(np.mean(list(evaluate(Scorer.load(Path(folder)), on.part).ndcg10.values())))
+    except (TrainingDiverged, ScoresUnusable) as error:  # the second when only the last step made it so
         trial.set_user_attr("diverged", str(error))
         raise optuna.TrialPruned(str(error)) from error
-    with TemporaryDirectory() as folder:
-        write_artifact(Path(folder), artifact_parts(fitted, on.data))
-        try:
-            return float(np.mean(list(evaluate(Scorer.load(Path(folder)), on.part).ndcg10.values())))
-        except ScoresUnusable as error:  # its last step made it so
-            trial.set_user_attr("diverged", str(error))
-            raise optuna.TrialPruned(str(error)) from error
 
 
 class _Watch:

@@ -7,6 +7,7 @@ import warnings
 import typer
 
 from services.commands import backup, dlq, erasure, files, lake, model, operate, rebuild, serve, tuning
+from services.commands.common import INTERRUPTED
 from streaming.errors import FlywheelError
 
 app = typer.Typer(
@@ -16,7 +17,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_INTERRUPTED = 130
 # They warn of what they mend by themselves: a busy machine, a partition whose leader was elected just now.
 _TALKATIVE = ("torchrec", "kafka.net.selector", "kafka.producer.sender")
 
@@ -39,7 +39,7 @@ def main() -> None:
         sys.stderr.write(f"flywheel: {error}\n")
         sys.exit(error.exit_code)
     except SystemExit as ending:
-        if ending.code == _INTERRUPTED:  # typer has caught the interrupt
+        if ending.code == INTERRUPTED:  # typer has caught the interrupt
             sys.stderr.write("flywheel: interrupted; the same command continues from here\n")
         raise
 

@@ -40,8 +40,8 @@ def drain(settings: Settings, stop: threading.Event) -> int:
                 raise NotDrained(f"stopped after {sum(sent)} records; what is left stays in the spool: run it again")
     finally:
         outbox.stop(_STOP_TIMEOUT_S)
-    if place.unfinished():
-        names = ", ".join(path.name for path in place.unfinished())
+    if left := place.unfinished():
+        names = ", ".join(path.name for path in left)
         raise NotDrained(
             f"{sum(sent)} records were sent; a collector still has {names}: run it again when that has ended"
         )

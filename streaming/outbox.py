@@ -16,6 +16,7 @@ from enum import Enum
 
 from kafka.errors import KafkaError
 
+from streaming.acknowledgement_publisher import AcknowledgementPublisher
 from streaming.acknowledgements import Acknowledgements, Metadata
 from streaming.config import KafkaSettings
 from streaming.errors import BrokerUnavailable
@@ -23,7 +24,6 @@ from streaming.events import Event
 from streaming.producer import EventProducer, NotDurable
 from streaming.records import LARGEST_RECORD, Record, records_of
 from streaming.spool import Fill, Spool, Spooled, SpoolError, SpoolPlace
-from streaming.teller import Teller
 from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Outbox:
         self._thread = threading.Thread(target=self._keep, name="outbox", daemon=True)
         self._drained = drained
         self._acknowledgements = Acknowledgements(uuid.uuid4().hex, lambda: time.time_ns() // 1_000_000)
-        self._teller = Teller(kafka, topics, self._acknowledgements)
+        self._publisher = AcknowledgementPublisher(kafka, topics, self._acknowledgements)
 
     @property
     def direct(self) -> bool:
@@ -119,7 +119,7 @@ class Outbox:
         if self._delivery.spool is not None:
             self._spool = self._delivery.spool.claim()
         self._thread.start()
-        self._teller.start()
+        self._publisher.start()
 
     def stop(self, timeout_s: float) -> None:
         """Wait for Kafka as long as that, spool the rest, tell what was acknowledged, and disconnect."""
@@ -135,7 +135,7 @@ class Outbox:
             spool, self._spool = self._spool, None
         if spool is not None:
             spool.close()
-        self._teller.stop(max(0.0, until - time.monotonic()))
+        self._publisher.stop(max(0.0, until - time.monotonic()))
 
     def send(self, event: Event, settle: Settle) -> None:
         """Send an event, or spool it; `settle` is told once what became of it, in any thread, and must not block."""
@@ -251,11 +251,11 @@ class Outbox:
     def _drain(self, producer: EventProducer, spool: Spool) -> None:
         while not self._stopping.is_set() and (spooled := spool.first(_DRAINED_AT_ONCE)):
             delivered = self._deliver(producer, spooled)
-            self._drained(len(delivered))
-            if len(delivered) < len(spooled):
+            if delivered:
                 spool.remove(delivered)
+                self._drained(len(delivered))
+            if len(delivered) < len(spooled):
                 raise NotDurable("Kafka did not acknowledge all that was spooled")
-            spool.remove_through(delivered[-1])
 
     def _deliver(self, producer: EventProducer, spooled: Sequence[Spooled]) -> list[int]:
         """Send records; returns the numbers of those that Kafka has acknowledged in time, which may lie apart."""

@@ -5,6 +5,7 @@ thread writes; what is appended while it commits shares the next commit.
 """
 
 import itertools
+import json
 import logging
 import sqlite3
 import threading
@@ -185,13 +186,9 @@ class Spool:
         """Return the oldest records, at most `limit`, in the order of appending; raises SpoolFailed."""
         return self._in_writer(lambda: self._read(limit))
 
-    def remove_through(self, number: int) -> None:
-        """Remove the records up to and with `number`; what they held is overwritten. Raises SpoolFailed."""
-        self._in_writer(lambda: self._remove(number))
-
     def remove(self, numbers: Sequence[int]) -> None:
         """Remove the records of these numbers; what they held is overwritten. Raises SpoolFailed."""
-        self._in_writer(lambda: self._remove_all(numbers))
+        self._in_writer(lambda: self._remove(numbers))
 
     def remove_where(self, belongs: Callable[[Record], bool]) -> int:
         """Remove the records that `belongs` says yes to; what they held is overwritten. Returns how many there were.
@@ -199,7 +196,7 @@ class Spool:
         Raises SpoolFailed.
         """
         numbers = [one.number for one in self.first(-1) if belongs(one.record)]
-        return self._in_writer(lambda: self._remove_all(numbers))
+        return self._in_writer(lambda: self._erase(numbers))
 
     def close(self) -> None:
         """Write what is being appended and close the file. Harmless when repeated."""
@@ -282,33 +279,28 @@ class Spool:
             for number, topic, key, value, headers in rows
         ]
 
-    def _remove_all(self, numbers: Sequence[int]) -> int:
-        with self._transaction():
-            sizes = [
-                size
-                for number in numbers
-                for (size,) in self._connection.execute(
-                    "DELETE FROM spooled WHERE number = ? RETURNING size", (number,)
-                ).fetchall()
-            ]
-        self._removed(sizes)
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return len(sizes)
+    def _erase(self, numbers: Sequence[int]) -> int:
+        removed = self._remove(numbers)
+        self._empty_the_log()  # so that it keeps nothing of what is gone either
+        return removed
 
-    def _remove(self, number: int) -> None:
+    def _remove(self, numbers: Sequence[int]) -> int:
         with self._transaction():
-            sizes = self._connection.execute(
-                "DELETE FROM spooled WHERE number <= ? RETURNING size", (number,)
+            found = self._connection.execute(
+                "DELETE FROM spooled WHERE number IN (SELECT value FROM json_each(?)) RETURNING size",
+                (json.dumps(numbers),),
             ).fetchall()
-        self._removed([size for (size,) in sizes])
-
-    def _removed(self, sizes: Sequence[int]) -> None:
+        sizes = [size for (size,) in found]
         oldest = self._oldest()
         with self._changed:
             self._count_in(-len(sizes), -sum(sizes))
             self._fill = replace(self._fill, oldest_at=oldest)
-        if oldest is None:  # so that the log keeps nothing of what is gone either
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if oldest is None:
+            self._empty_the_log()
+        return len(sizes)
+
+    def _empty_the_log(self) -> None:
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _transaction(self) -> sqlite3.Connection:
         """Begin a transaction; the connection as a context manager commits it, or rolls it back."""

@@ -1,8 +1,10 @@
-"""Reading a topic independently of the code under test."""
+"""Reading a topic, and losing one, independently of the code under test."""
 
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import KafkaAdminClient
+from waiting import wait_until
 
 from streaming.config import KafkaSettings, client_options
 
@@ -22,3 +24,13 @@ def records(kafka: KafkaSettings, topic: str) -> list[Any]:
         return found
     finally:
         consumer.close()
+
+
+def delete_topic(kafka: KafkaSettings, topic: str) -> None:
+    """Delete a topic, and return when it is gone."""
+    admin = KafkaAdminClient(**client_options(kafka))
+    try:
+        admin.delete_topics([topic])
+        wait_until(lambda: topic not in admin.list_topics())
+    finally:
+        admin.close()

@@ -167,7 +167,7 @@ def _put_in_force(settings: "Settings", registry: "Registry", change: "Champion"
     except (SnapshotMissing, CommitFailedException) as error:
         say([f"Its training set could not be kept from maintenance: {error}"])
     else:
-        say([f"Its training set is gone already in {', '.join(gone)}."] if gone else [])
+        say(f"Its training set is gone already in table {table}." for table in gone)
     try:
         announce(settings.kafka, settings.topics, change)
     except (BrokerUnavailable, NotDurable) as error:

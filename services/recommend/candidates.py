@@ -104,7 +104,8 @@ def in_category(live: Live, need: Need, k: int) -> Rows:
         categories = () if last is None else live.columns.categories(last)
     if not categories:
         return NOTHING
-    leading = _leading(live, need.allowed, need.query.as_of, POPULAR_DAYS, k, live.columns.within(categories))
+    within = Allowed(live.columns.within(categories) & need.allowed.mask, need.allowed.barred)
+    leading = _leading(live, within, need.query.as_of, POPULAR_DAYS, k)
     if leading is not None:
         return leading
     rows = need.allowed.among(live.columns.in_any(categories))
@@ -163,19 +164,12 @@ def usage(live: Live, rows: Rows, as_of: int, days: int) -> NDArray[np.int64]:
     return live.popularity.counts(as_of, days)[rows]
 
 
-def _leading(
-    live: Live, allowed: Allowed, as_of: int, days: int, k: int, within: NDArray[np.bool_] | None = None
-) -> Rows | None:
-    """Return the `k` most used allowed rows, None when the leaders have fewer: the rest was used less often.
-
-    With `within`, bool[rows], those that it marks.
-    """
+def _leading(live: Live, allowed: Allowed, as_of: int, days: int, k: int) -> Rows | None:
+    """Return the `k` most used allowed rows, None when the leaders have fewer: the rest was used less often."""
     live.popularity.cover(live.columns.size)
     leaders = live.popularity.most_used(as_of, days)
     for some in (leaders[: _OFTEN_ENOUGH * k], leaders):
         leading = allowed.among(some)
-        if within is not None:
-            leading = leading[within[leading]]
         if len(leading) >= k:
             return leading[:k]
     return None

@@ -80,7 +80,7 @@ class ChampionWatch:
         try:
             champion = self._registry.champion()
         except Exception as error:  # noqa: BLE001 - a store's client raises errors of its own; the next look may do
-            _log.error("the model registry cannot be read: %s", error)
+            _log.error("the model registry cannot be read: %s", error, exc_info=True)
             return None
         if champion is None or champion.model_version == self._engine.model_version:
             return None
@@ -93,7 +93,9 @@ class ChampionWatch:
         except Exception as error:  # noqa: BLE001 - a damaged file makes its reader raise anything; the old model goes on
             self._failed = (version, time.monotonic() + _TRY_AGAIN_S)
             self._cache.drop(version)
-            _log.error("model %r is not served, %r goes on: %s", version, self._engine.model_version, error)
+            _log.error(
+                "model %r is not served, %r goes on: %s", version, self._engine.model_version, error, exc_info=True
+            )
             return None
         return scorer
 

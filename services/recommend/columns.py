@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +17,8 @@ from streaming.events import ItemUpserted
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+
+T = TypeVar("T")
 
 _GROWTH = 1_024
 _NARROWED_BYTES = 2_000_000  # of the masks that are kept, of all that a surface asks of items
@@ -107,13 +110,9 @@ class Columns:
         if not (filters.include_categories or filters.exclude_categories or filters.attributes):
             return self.eligible(as_of), 1.0
         now = self._at(as_of)
-        key = msgspec.msgpack.encode((filters.include_categories, filters.exclude_categories, filters.attributes))
-        found = now.narrowed.get(key)
-        if found is None:
-            found = self._narrow(now.mask[: self._size].copy(), filters)
-            if len(found[0]) <= now.narrowed.maxsize:
-                now.narrowed[key] = found
-        return found[0].copy(), found[1]
+        asked = (filters.include_categories, filters.exclude_categories, filters.attributes)
+        mask, share = _kept(now.narrowed, asked, lambda: self._narrow(now.mask[: self._size].copy(), filters))
+        return mask.copy(), share
 
     def best_first(self, rows: Rows, scores: NDArray[np.float32]) -> Rows:
         """Return rows of items in the order of their scores, float32[rows]; of equal ones a hash of the item decides.
@@ -142,7 +141,7 @@ class Columns:
 
     def matching(self, predicate: Predicate) -> Mask:
         """Return for every row whether its item's attribute satisfies a predicate; not to be written to."""
-        return self._kept(predicate, lambda: self.attributes.matching(predicate, self._size))
+        return _kept(self._masks, predicate, lambda: self.attributes.matching(predicate, self._size))
 
     def _narrow(self, mask: Mask, filters: Filters) -> tuple[Mask, float]:
         before = int(np.count_nonzero(mask))
@@ -166,20 +165,11 @@ class Columns:
             mask[self.in_any([category])] = True
             return mask
 
-        return self._kept(category, within)
+        return _kept(self._masks, category, within)
 
     def _forget_masks(self) -> None:
         if self._masks:
             self._masks.clear()
-
-    def _kept(self, of: Predicate | str, make: Callable[[], Mask]) -> Mask:
-        key = msgspec.msgpack.encode(of)  # equal predicates may differ: true is equal to 1
-        mask = self._masks.get(key)
-        if mask is None:
-            mask = make()
-            if len(mask) <= self._masks.maxsize:
-                self._masks[key] = mask
-        return mask
 
     def categories(self, row: int) -> Sequence[str]:
         """Return the categories of the item in `row`."""
@@ -207,3 +197,14 @@ class Columns:
             self._ties = np.pad(self._ties, (0, room))
             self._now = None
         self._size = max(self._size, size)
+
+
+def _kept(cache: LRUCache[bytes, T], of: object, make: Callable[[], T]) -> T:
+    """Return what the cache has of something, or make it and keep it where it is not larger than the cache."""
+    key = msgspec.msgpack.encode(of)  # equal predicates may differ: true is equal to 1
+    found = cache.get(key)
+    if found is None:
+        found = make()
+        if cache.getsizeof(found) <= cache.maxsize:
+            cache[key] = found
+    return found

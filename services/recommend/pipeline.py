@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Literal
 
@@ -245,20 +246,25 @@ class _Filling:
     watch: Stopwatch
     taken: Rows
 
+    @cached_property
+    def frame(self) -> Frame:
+        """What the slate is put in."""
+        ask, first = self.ask, len(self.ask.shown)
+        pins = pinned(self.live, ask.surface, range(first, first + ask.n), self.need.allowed, self.taken)
+        return Frame(ask.surface, ask.n, ask.seed, pins, first)
+
     def fill(self, at_least: int) -> _Filled:
         """Fill the slots from what the sources name and, when that is less than `at_least`, the most used items."""
-        live, ask, first = self.live, self.ask, len(self.ask.shown)
-        pins = pinned(live, ask.surface, range(first, first + ask.n), self.need.allowed, self.taken)
-        frame = Frame(ask.surface, ask.n, ask.seed, pins, first)
-        candidates = frame.with_pins(gather(live, self.need, ask.surface.sources, at_least))
+        frame = self.frame
+        candidates = frame.with_pins(gather(self.live, self.need, frame.surface.sources, at_least))
         self.watch.lap("candidates")
         scores, missing = self._scores(candidates)
-        if first:
+        if frame.first:
             # Only now: a score's last digits depend on what is scored beside it, and pages are to agree on the order.
             left = ~np.isin(candidates.rows, self.taken)
             candidates, scores = candidates.only(left), scores[left]
         self.watch.lap("ranking")
-        arranged = arrange(live, frame, candidates, scores)
+        arranged = arrange(self.live, frame, candidates, scores)
         self.watch.lap("slate")
         return _Filled(candidates, arranged, missing)
 

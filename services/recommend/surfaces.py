@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from models.config import ConversionName
-from streaming.events import PROBE_SURFACE, Id, Kind, ShortText
+from streaming.events import PROBE_SURFACE, Id, Kind, Number, ShortText
 
 HOME = "home"
 PROBE = PROBE_SURFACE
@@ -25,7 +25,6 @@ MOST_PLACES = 100
 SourceName = Literal["sequence", "co_visited", "trending", "popular", "category", "new"]
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
 Names = Annotated[tuple[Name, ...], Meta(max_length=100)]
-Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 Value = ShortText | Number | bool
 Days = Annotated[int, Meta(ge=1, le=3_650)]
 Kinds = Annotated[tuple[Kind, ...], Meta(max_length=len(Kind))]

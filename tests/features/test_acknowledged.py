@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka.admin import KafkaAdminClient
+from topic_records import delete_topic
 from waiting import wait_until
 
 from features.acknowledged import Acknowledged, OffsetRanges, acknowledged, lost
-from streaming.config import KafkaSettings, client_options
+from streaming.config import KafkaSettings
 from streaming.events import AcknowledgedOffsets, Interaction, Kind, RecordsAcknowledged
 from streaming.namespace import Namespace
 from streaming.outbox import Delivery, Outbox
@@ -46,15 +46,15 @@ def test_the_differences_are_what_lies_behind_the_end_and_what_was_acknowledged_
 
 @given(_RANGES, st.integers(1, 5))
 def test_ranges_that_are_put_together_as_they_come_say_what_sets_of_offsets_say(
-    ranges: list[tuple[int, int]], settle_at: int
+    ranges: list[tuple[int, int]], merge_at: int
 ) -> None:
-    found = OffsetRanges(settle_at)
+    found = OffsetRanges(merge_at)
     for one in ranges:
         found.add(*one)
     offsets = [offset for low, high in ranges for offset in range(low, high + 1)]
     for said, expected in (
-        (found.once(), {*offsets}),
-        (found.twice(), {offset for offset in offsets if offsets.count(offset) > 1}),
+        (found.added(), {*offsets}),
+        (found.repeated(), {offset for offset in offsets if offsets.count(offset) > 1}),
     ):
         firsts, lasts = (one.tolist() for one in said)
         spelt_out = [offset for low, high in zip(firsts, lasts, strict=True) for offset in range(low, high + 1)]
@@ -67,8 +67,8 @@ def test_offsets_that_two_collectors_were_given_in_turns_are_one_range() -> None
     for start in range(2):
         for offset in range(start, 5_000, 2):
             found.add(offset, offset)
-    assert [one.tolist() for one in found.once()] == [[0], [4_999]]
-    assert [one.tolist() for one in found.twice()] == [[], []]
+    assert [one.tolist() for one in found.added()] == [[0], [4_999]]
+    assert [one.tolist() for one in found.repeated()] == [[], []]
 
 
 def test_a_partition_that_is_not_there_is_one_difference() -> None:
@@ -127,10 +127,7 @@ def test_a_topic_that_was_lost_and_made_anew_is_found_by_what_was_acknowledged(
     send(broker, topics, 10)
     assert [*lost(broker, acknowledged(broker, topics))] == []
 
-    admin = KafkaAdminClient(**client_options(broker))
-    admin.delete_topics([topics.interactions])
-    wait_until(lambda: topics.interactions not in admin.list_topics())
-    admin.close()
+    delete_topic(broker, topics.interactions)
     ensure_topics(broker.model_copy(update={"partitions": 1}), topics)
     assert [(one.first, one.last, one.what) for one in lost(broker, acknowledged(broker, topics))] == [
         (0, 9, "was acknowledged and is not in the log")

@@ -14,11 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 from environ import without_settings
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient
 from pydantic import SecretStr
 from pyspark.sql import Row, SparkSession
-from topic_records import records
-from waiting import wait_until
+from topic_records import delete_topic, records
 
 from features.accounting import audit
 from features.config import LakeSettings, StoreSettings, require
@@ -473,10 +471,7 @@ def test_landing_ends_after_the_batch_in_hand_though_events_keep_coming_and_not_
     assert sorted(found) == sorted(f"r{number}" for number in published)
     audit(spark, broker, lander.topics).check()
 
-    admin = KafkaAdminClient(**client_options(broker))
-    admin.delete_topics([lander.topics.interactions])
-    wait_until(lambda: lander.topics.interactions not in admin.list_topics())
-    admin.close()
+    delete_topic(broker, lander.topics.interactions)
     ensure_topics(broker, lander.topics)
     with pytest.raises(LogLost, match="the topic was lost or made anew"):
         land(lander, available_now=True)

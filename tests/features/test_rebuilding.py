@@ -2,10 +2,8 @@
 
 from contextlib import closing
 
-from kafka.admin import KafkaAdminClient
 from pyspark.sql import SparkSession
-from topic_records import records
-from waiting import wait_until
+from topic_records import delete_topic, records
 
 from features.config import LakeSettings, StoreSettings
 from features.landing import Lander, land
@@ -15,7 +13,7 @@ from features.store import FeatureStore
 from features.updater import HistoryUpdater
 from streaming.bounded import records as received
 from streaming.codec import decode
-from streaming.config import KafkaSettings, client_options
+from streaming.config import KafkaSettings
 from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, Kind
 from streaming.ids import UserId
 from streaming.ledger import LedgerReader
@@ -90,10 +88,7 @@ def test_the_histories_and_the_catalogue_are_what_they_were(
     before = catalogue()
     assert rebuild_catalogue(lake, broker, topics, producer) == 0
     producer.close()
-    admin = KafkaAdminClient(**client_options(broker))
-    admin.delete_topics([topics.items])
-    wait_until(lambda: topics.items not in admin.list_topics())
-    admin.close()
+    delete_topic(broker, topics.items)
     ensure_topics(broker, topics)
     with closing(EventProducer(broker, topics)) as again:
         assert rebuild_catalogue(lake, broker, topics, again) == 2

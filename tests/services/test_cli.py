@@ -103,6 +103,12 @@ def test_training_without_a_lake_says_what_to_do_first(command: str, tmp_path: P
     assert "flywheel land" in sentence(done)
 
 
+def test_training_until_a_time_to_come_is_refused(tmp_path: Path) -> None:
+    done = run("train", "--until", "2999-01-01T00:00:00Z", home=tmp_path)
+    assert done.returncode == 2
+    assert "'2999-01-01T00:00:00Z' is ahead of our clock" in done.stderr
+
+
 def test_a_model_that_does_not_exist_cannot_be_promoted_or_evaluated(tmp_path: Path) -> None:
     for command in (["promote", "m 1/../x"], ["evaluate", "m1", "--since", "2026-01-31T12:00:00Z"]):
         done = run(*command, home=tmp_path)

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
+from clicks import click
+
 from services.collect.durable import DurableSender
-from streaming.events import Event, Interaction, Kind
+from streaming.events import Event
 from streaming.outbox import Outcome, Settle
 
 
@@ -24,18 +26,7 @@ class SlowOutbox:
 
 
 def events(count: int) -> list[Event]:
-    return [
-        Interaction(
-            event_id=f"e{number}",
-            happened_at=1,
-            received_at=1,
-            producer="test",
-            item_id="i",
-            user_id="u",
-            kind=Kind.CLICK,
-        )
-        for number in range(count)
-    ]
+    return [click(number) for number in range(count)]
 
 
 async def until(condition: Callable[[], bool]) -> None:

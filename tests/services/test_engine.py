@@ -3,9 +3,12 @@
 import asyncio
 import threading
 
+import msgspec
+from clicks import click
+
 from services.recommend.engine import Engine
 from streaming.consumer import Received
-from streaming.events import Interaction, ItemUpserted, Kind
+from streaming.events import ItemUpserted
 
 NOW = 1_790_000_000_000
 
@@ -57,15 +60,7 @@ def test_an_interaction_from_the_future_does_not_end_the_days_that_count() -> No
     engine.apply_items(records(range(2)))
 
     def use(number: int, happened_at: int) -> Received:
-        event = Interaction(
-            event_id=f"u{number}",
-            happened_at=happened_at,
-            received_at=NOW,
-            producer="test",
-            item_id=f"i{number}",
-            user_id="u",
-            kind=Kind.VIEW,
-        )
+        event = msgspec.structs.replace(click(number), happened_at=happened_at, item_id=f"i{number}")
         return Received(event, b"u", "interactions", 0, number, NOW)
 
     engine.apply_interactions([use(0, NOW), use(1, NOW + 100 * 86_400_000)])

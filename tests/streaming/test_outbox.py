@@ -4,12 +4,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from topic_records import records
+from topic_records import delete_topic, records
 from waiting import wait_until
 
 from streaming.codec import decode
@@ -247,22 +247,23 @@ def test_what_kafka_acknowledged_is_told_to_the_log_record_by_record_whether_it_
     assert told_offsets(broker, topics) == everything
 
 
+def sends_although_it_cannot_tell(broker: KafkaSettings, topics: Topics, has_failed: Callable[[], bool]) -> Outbox:
+    """Send ten events before what was acknowledged could not be told, and ten after that."""
+    told, one = Told(), outbox(broker, topics, None)
+    wait_until(lambda: one.direct)
+    for numbers in (range(10), range(10, 20)):
+        told.send(one, numbers)
+        assert told.of(numbers) == {Outcome.SENT}
+        wait_until(has_failed)
+        assert one.direct
+    return one
+
+
 def test_an_outbox_works_without_the_topic_that_it_tells_what_was_acknowledged(
     broker: KafkaSettings, topics: Topics, caplog: pytest.LogCaptureFixture
 ) -> None:
-    admin = KafkaAdminClient(**client_options(broker))
-    admin.delete_topics([topics.acknowledgements])
-    wait_until(lambda: topics.acknowledgements not in admin.list_topics())
-    admin.close()
-    told = Told()
-    one = outbox(broker, topics, None)
-    wait_until(lambda: one.direct)
-    told.send(one, range(10))
-    assert told.of(range(10)) == {Outcome.SENT}
-    wait_until(lambda: "flywheel topics" in caplog.text)
-    assert one.direct
-    told.send(one, range(10, 20))
-    assert told.of(range(10, 20)) == {Outcome.SENT}
+    delete_topic(broker, topics.acknowledgements)
+    one = sends_although_it_cannot_tell(broker, topics, lambda: "flywheel topics" in caplog.text)
     one.stop(10)
     assert ids(broker, topics) == [f"e{number}" for number in range(20)]
 
@@ -277,15 +278,7 @@ def test_what_cannot_be_told_keeps_no_event_from_kafka_and_is_told_when_it_can_b
     broker: KafkaSettings, topics: Topics, caplog: pytest.LogCaptureFixture
 ) -> None:
     take_records_of(broker, topics.acknowledgements, 10)
-    told = Told()
-    one = outbox(broker, topics, None)
-    wait_until(lambda: one.direct)
-    told.send(one, range(10))
-    assert told.of(range(10)) == {Outcome.SENT}
-    wait_until(lambda: "was not told" in caplog.text)
-    assert one.direct
-    told.send(one, range(10, 20))
-    assert told.of(range(10, 20)) == {Outcome.SENT}
+    one = sends_although_it_cannot_tell(broker, topics, lambda: "was not told" in caplog.text)
     take_records_of(broker, topics.acknowledgements, 1_000_000)
     one.stop(10)
     assert ids(broker, topics) == [f"e{number}" for number in range(20)]

@@ -69,7 +69,7 @@ class SpoolAgainstAList(RuleBasedStateMachine):
         assert [spooled.record for spooled in found] == [record for _, record in self.model[:count]]
         assert [spooled.number for spooled in found] == sorted({spooled.number for spooled in found})
         if found:
-            self.spool.remove_through(found[-1].number)
+            self.spool.remove([one.number for one in found])
             del self.model[: len(found)]
 
     @rule(value=st.none() | st.binary(max_size=1))
@@ -194,7 +194,7 @@ def test_what_was_removed_is_nowhere_in_the_files(tmp_path: Path) -> None:
     secret = b"a user's own words" * 50
     spool.append([Record("topic", b"key", secret)] * 30).result(10)
     assert any(secret[:18] in path.read_bytes() for path in tmp_path.iterdir())
-    spool.remove_through(spool.first(100)[-1].number)
+    spool.remove([one.number for one in spool.first(100)])
     assert not any(secret[:18] in path.read_bytes() for path in tmp_path.iterdir())
     spool.close()
 
@@ -218,7 +218,7 @@ def test_the_files_take_at_most_twice_the_bound_and_some_megabytes(tmp_path: Pat
         refused += [done for done in asked if done.exception(30) is not None]
         assert bound - 2_000 < spool.fill.bytes <= bound
         assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2 * bound + 8_000_000
-        spool.remove_through(spool.first(10_000)[-1].number)
+        spool.remove([one.number for one in spool.first(10_000)])
         assert spool.is_empty
     assert refused
     assert {type(done.exception(0)) for done in refused} == {SpoolFull}

@@ -1,4 +1,4 @@
-"""Tells the log what it has acknowledged, over a connection of its own: what fails here keeps no event from the log."""
+"""Publishes what Kafka has acknowledged, over a connection of its own: what fails here keeps no event from the log."""
 
 import logging
 import math
@@ -17,8 +17,8 @@ _LOOK_S = 1.0
 _DELIVERY_MS = 10_000
 
 
-class Teller:
-    """A thread that tells what is due, and again what could not be told."""
+class AcknowledgementPublisher:
+    """A thread that publishes what is due, and again what could not be published. It raises nothing: it logs."""
 
     def __init__(self, kafka: KafkaSettings, topics: Topics, acknowledgements: Acknowledgements) -> None:
         """Nothing is connected before there is something to tell."""
@@ -27,25 +27,25 @@ class Teller:
         self._acknowledgements = acknowledgements
         self._producer: EventProducer | None = None
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="teller", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="acknowledgements", daemon=True)
 
     def start(self) -> None:
-        """Begin to tell."""
+        """Begin."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Tell what was acknowledged up to now, and wait for it as long as that."""
+        """Publish what was acknowledged up to now, and wait for it as long as that, seconds."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_S):
-            self._tell_all(time.monotonic())
-        self._tell_all(math.inf)
+            self._publish_all(time.monotonic())
+        self._publish_all(math.inf)
         self._disconnect()
 
-    def _tell_all(self, at_s: float) -> None:
+    def _publish_all(self, at_s: float) -> None:
         while (event := self._acknowledgements.due(at_s)) is not None:
             try:
                 self._connected().publish([event])
