@@ -73,7 +73,7 @@ def training_data(tables: Tables) -> TrainingData:
     log, users = _log(interactions, vocabulary)
     middle = int(np.quantile(log.times, 0.5))
     at = millis_of(tables.examples["event_timestamp"])
-    late = pc.and_(pc.greater(at, middle), pc.less(_labelled_at(tables.examples, at), tables.until))
+    late = pc.and_(pc.greater(at, middle), _is_labelled(tables.examples, at, tables.until))
     values = interactions["value"].filter(pc.is_finite(interactions["value"]))
     fill = float(pc.mean(values).as_py()) if len(values) else 0.0
     groups = groups_of(_with_a_choice(tables.examples.filter(late)), vocabulary, users, fill)
@@ -102,12 +102,10 @@ def _with_a_choice(examples: pa.Table) -> pa.Table:
     return examples.filter(pc.is_in(examples["group_id"], value_set=chosen))
 
 
-def _labelled_at(examples: pa.Table, at: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return when an example's label was known, ms: of a slate's, when the time for clicks on it was over."""
-    window = pa.scalar(
-        CLICK_WINDOW_MS - 1, pa.int64()
-    )  # at its end the label is known, at a label's own time it is not
-    return pc.if_else(pc.equal(examples["sampling"], IMPRESSION), pc.add(at, window), at)
+def _is_labelled(examples: pa.Table, at: pa.ChunkedArray, until: int) -> pa.ChunkedArray:
+    """Return which examples' labels were known `until` then, ms: a slate's once the time for clicks on it was over."""
+    over = pc.less_equal(pc.add(at, pa.scalar(CLICK_WINDOW_MS, pa.int64())), until)
+    return pc.if_else(pc.equal(examples["sampling"], IMPRESSION), over, pc.less(at, until))
 
 
 def _log(interactions: pa.Table, vocabulary: Vocabulary) -> tuple[Log, dict[str, int]]:

@@ -1,11 +1,13 @@
 """Arrow tables to columns, on a handful of rows."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from features.sampling import CLICK_WINDOW_MS
 from models.dataset import NotEnoughData, Tables, TrainingData, training_data
 from models.log import KINDS
 from streaming.events import PROBE_SURFACE
@@ -76,8 +78,8 @@ FEATURES = [
 ]
 
 
-def tables(acts: list[dict[str, Any]], examples: list[dict[str, Any]]) -> Tables:
-    items = [{**item, "categories": ["x"], "text": ""} for item in ITEMS]
+def tables(acts: list[dict[str, Any]], examples: list[dict[str, Any]], *later: dict[str, Any]) -> Tables:
+    items = [{**item, "categories": ["x"], "text": ""} for item in (*ITEMS, *later)]
     return Tables(
         interactions=table(("happened_at",), acts, session_id=pa.string(), surface=pa.string()),
         items=table(("happened_at",), items),
@@ -102,6 +104,23 @@ def test_the_log_is_in_the_order_of_users_times_and_event_ids(data: TrainingData
 
 def test_the_probe_surface_and_what_happened_later_are_left_out(data: TrainingData) -> None:
     assert {item.item_id for item in data.items} == {"9", "10"}
+
+
+def test_an_item_is_what_was_known_of_it_and_what_came_later_only_where_nothing_was() -> None:
+    later = [
+        {"event_id": name, "happened_at": UNTIL, "item_id": item, "removed": False, "title": name, "attributes": "{}"}
+        for name, item in (("tomorrow's", "9"), ("imported", "10"))
+    ]
+    data = training_data(tables(ACTS, EXAMPLES, *later))
+    assert {item.item_id: item.title for item in data.items} == {"9": "New", "10": "imported"}
+
+
+def test_a_slate_counts_once_the_time_for_clicks_on_it_is_over_and_when_something_of_it_was_chosen() -> None:
+    until = CLICK_WINDOW_MS + 200_000
+    slates = [("closed", 200_000, 1), ("open", 201_000, 1), ("passed over", 150_000, 0)]
+    shown = [example(name, "v", "9", at, "impression") | {"label": label} for name, at, label in slates]
+    data = training_data(replace(tables(ACTS, [*EXAMPLES, *shown]), until=until))
+    assert data.groups.times.tolist() == [90_000, 200_000]
 
 
 def test_a_history_ends_before_its_time_and_is_cut_to_its_length(data: TrainingData) -> None:
