@@ -10,6 +10,7 @@ import pytest
 
 from features.config import StoreSettings
 from features.valkey import start_valkey
+from models.before_torch import set_up_torch
 from streaming.config import KafkaSettings
 from streaming.embedded.broker import start_broker
 from streaming.embedded.java import user_cache
@@ -17,7 +18,8 @@ from streaming.namespace import Namespace, parse_namespace
 
 
 def pytest_configure() -> None:
-    """Let no property test fail because the machine is busy."""
+    """Train as the product does, and let no property test fail because the machine is busy."""
+    set_up_torch(os.environ)
     hypothesis.settings.register_profile("patient", deadline=None)
     hypothesis.settings.load_profile("patient")
 

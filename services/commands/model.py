@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def train(until: Until = None, start_from: From = None, as_json: AsJson = False) -> None:
     """Train a model on the lake, register it and evaluate it on what is later; under torchrun on several processes."""
-    from models.threads import wait_passively
+    from models.before_torch import set_up_torch
     from services.config import load_settings
     from services.environment import bentoml_environ
     from services.home import writing
@@ -51,7 +51,7 @@ def train(until: Until = None, start_from: From = None, as_json: AsJson = False)
     model = settings.model.model_copy(update={"start_from": start_from or settings.model.start_from})
     settings = settings.model_copy(update={"model": model})
     need_lake(settings)
-    wait_passively(os.environ)
+    set_up_torch(os.environ)
     with writing(settings.home):
         os.environ.update(bentoml_environ(settings.home))
     from services.commands.progress import TrainingProgress

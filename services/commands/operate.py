@@ -44,9 +44,9 @@ def demo(
     data: Annotated[Data, typer.Option(help="What is replayed.")] = Data.MOVIELENS,
 ) -> None:
     """Run the whole circle on this machine, from raw events to a measured report."""
-    from models.threads import wait_passively
+    from models.before_torch import set_up_torch
 
-    wait_passively(os.environ)
+    set_up_torch(os.environ)
     from services.config import load_settings
     from services.demo.run import run_demo
 

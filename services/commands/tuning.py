@@ -31,13 +31,13 @@ def register(app: typer.Typer) -> None:
 
 def tune(trials: Trials = 30, until: Until = None, study: StudyName = "default", as_json: AsJson = False) -> None:
     """Search for better training settings, on validation only; a study that was interrupted goes on."""
-    from models.threads import wait_passively
+    from models.before_torch import set_up_torch
     from services.config import load_settings
 
     settings = load_settings()
     cut = None if until is None else int(moment(until).timestamp() * 1000)
     need_lake(settings)
-    wait_passively(os.environ)
+    set_up_torch(os.environ)
     from models.studies import Search
     from models.studies import tune as run
     from services.commands.progress import TrainingProgress

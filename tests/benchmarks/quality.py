@@ -2,7 +2,7 @@
 
 Exit code 1 when a check of a suite failed, 0 otherwise; a suite whose data is not there is skipped by name.
 """
-# ruff: noqa: E402 - torch reads how to wait when it is imported
+# ruff: noqa: E402 - torch reads what is set up when it is imported
 
 import argparse
 import os
@@ -14,9 +14,9 @@ from typing import Any
 
 import machine
 
-from models.threads import wait_passively
+from models.before_torch import set_up_torch
 
-wait_passively(os.environ)
+set_up_torch(os.environ)
 
 import augmentation
 import augmentation_table

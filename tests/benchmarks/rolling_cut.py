@@ -17,8 +17,8 @@ import msgspec
 from rich.console import Console
 from rolling_data import Pipeline, keep, model_settings, pipeline_file, values_of, world_at
 
+from models.before_torch import set_up_torch
 from models.heldout import frozen_cases, frozen_quality
-from models.threads import wait_passively
 from services.config import Settings
 from services.demo.client import ApiClient
 from services.demo.plan import Plan
@@ -36,7 +36,7 @@ _HANGS_S = 1800
 
 def main(percent: int, work: Path) -> None:
     """Replay what happened up to the cut through the pipeline, ask what it serves, and keep the figures."""
-    wait_passively(os.environ)
+    set_up_torch(os.environ)
     faulthandler.dump_traceback_later(_HANGS_S, exit=True)  # a hang names its place
     home, console, started = work.resolve() / f"home-{percent}", Console(), time.perf_counter()
     shutil.rmtree(home, ignore_errors=True)

@@ -15,7 +15,7 @@ from typing import Any
 import machine
 from rich.console import Console
 
-from models.threads import wait_passively
+from models.before_torch import set_up_torch
 
 COMPARISONS = ("cuda", "dlrm", "sequence", "rows", "scaling")
 _ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[2]
 
 def main() -> int:
     """Run the chosen comparisons."""
-    wait_passively(os.environ)
+    set_up_torch(os.environ)
     options, console, started = _options(), Console(), time.perf_counter()
     report: dict[str, Any] = machine.describe() | {"quick": options.quick, "skipped": {}, "cuda": None}
     for name in COMPARISONS:

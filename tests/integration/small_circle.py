@@ -11,8 +11,8 @@ import msgspec
 from pydantic import SecretStr
 from rich.console import Console
 
+from models.before_torch import set_up_torch
 from models.config import ModelSettings, RankingSettings, RetrievalSettings
-from models.threads import wait_passively
 from services.config import Settings
 from services.demo.plan import Plan
 from services.demo.run import Scene, turn
@@ -28,7 +28,7 @@ WORLD = WorldSpec(users=120, items=80, categories=8, days=60, mean_events=25, se
 
 def main(bootstrap_servers: str, erasure_key: str, home: Path) -> None:
     """Turn the circle on a running broker; everything else lives under `home`."""
-    wait_passively(os.environ)
+    set_up_torch(os.environ)
     faulthandler.dump_traceback_later(420, exit=True)  # a hang names its place
     world = World(WORLD)
     train, test = world.data.split(0.9)

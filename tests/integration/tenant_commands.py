@@ -30,8 +30,8 @@ from features.config import StoreSettings, store_url
 from features.project import feast_project
 from features.snapshots import open_catalog
 from features.updater import group_of
+from models.before_torch import set_up_torch
 from models.config import ModelSettings, RankingSettings, RetrievalSettings
-from models.threads import wait_passively
 from services.cli import app
 from services.config import Settings
 from services.environment import settings_environ
@@ -96,7 +96,7 @@ def main(bootstrap_servers: str, erasure_key: str, redis_url: str, folder: Path)
     """Run everything; the report is `tenants.json` in `folder`, where the home of both is."""
     home = folder / "home"
     home.mkdir()
-    wait_passively(os.environ)
+    set_up_torch(os.environ)
     faulthandler.dump_traceback_later(540, exit=True)  # a hang names its place
     kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, erasure_key=SecretStr(erasure_key))
     store = StoreSettings(redis_url=SecretStr(redis_url))
