@@ -1,12 +1,14 @@
 """The training job: from the lake's tables at one snapshot each to an artifact in the registry."""
 
 import importlib.metadata
+import logging
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from features.config import LakeSettings
-from features.snapshots import current_snapshot_id, read_table
+from features.snapshots import current_snapshot_id, read_table, snapshot_ids
 from models.artifact import write_artifact
 from models.beginning import choose_beginning
 from models.checkpoints import Checkpoints, NotSaved
@@ -19,6 +21,7 @@ from models.registry import Registry
 from models.sharding import is_first, of_first, process_group
 from models.spec import Lineage
 from models.text_reading import text_reader
+from models.unfinished import Ground, Unfinished, deciding
 from streaming.namespace import Namespace
 
 TRAINING_COLUMNS = {
@@ -27,6 +30,8 @@ TRAINING_COLUMNS = {
     "item_features": ("item_id", "event_timestamp", "item_interactions_total", "item_mean_value"),
     "examples": ("*",),
 }
+
+_log = logging.getLogger(__name__)
 
 _NOTHING = -1  # instead of the id of a table that nothing was written to; Iceberg's are positive
 
@@ -44,23 +49,37 @@ class TrainedModel:
 
 
 def train(
-    settings: ModelSettings, lake: LakeSettings, namespace: Namespace, until: int, progress: Progress
+    settings: ModelSettings,
+    lake: LakeSettings,
+    namespace: Namespace,
+    until: int,
+    progress: Progress,
+    *,
+    unfinished_from: int | None = None,
 ) -> TrainedModel:
     """Train on what happened before `until` (ms) and add the artifact to the registry.
 
     Under torchrun every process trains, and the first one writes and reports to `progress`. Checkpoints, where they are
-    set, stay until the artifact is in the registry. Raises SnapshotMissing without a lake, NotEnoughData when it holds
-    too little, OtherRun when there are checkpoints of the same data with other settings, TrainingDiverged, NoChampion
-    and ChampionUnfit when training is to start from a champion that is not there or does not fit, TextExtraMissing when
-    text is to be read and the extra is not installed.
+    set, stay until the artifact is in the registry: an interrupted training whose own cut was at `unfinished_from` (ms)
+    or later is gone on with, on its own cut and snapshots, while the lake has those and the settings are the same.
+    Raises SnapshotMissing without a lake, NotEnoughData when it holds too little, OtherRun when there are checkpoints
+    of the same data with other settings, TrainingDiverged, NoChampion and ChampionUnfit when training is to start from
+    a champion that is not there or does not fit, TextExtraMissing when text is to be read and the extra is not
+    installed.
     """
     read_text = text_reader(settings.text, namespace)
     timer = Timer(_of_first(progress))
-    checkpoints = _checkpoints(settings, namespace)
+    checkpoints, unfinished = _checkpoints(settings, namespace)
     registry = Registry(artifacts_url(settings), namespace)
     with process_group():
         with timer.part("read"):
-            until, pinned = _ground(lake, namespace, until)
+            newest = {name: current_snapshot_id(lake, namespace, name) for name in TRAINING_COLUMNS}
+            ground = Ground(until=until, snapshots=newest, settings=deciding(settings))
+            if is_first() and unfinished:
+                if unfinished_from is not None:
+                    ground = _gone_on(unfinished.ground(), ground, unfinished_from, lake, namespace)
+                unfinished.begin(ground)
+            until, pinned = _of_first_ground(ground)
             snapshots = {
                 name: read_table(lake, namespace, name, snapshot_id=pinned[name], columns=columns)
                 for name, columns in TRAINING_COLUMNS.items()
@@ -80,17 +99,40 @@ def train(
             version = write_artifact(Path(folder), parts)
             if is_first():
                 registry.add(Path(folder), version)
-                if checkpoints:
+                if checkpoints and unfinished:
                     checkpoints.remove()
+                    unfinished.end()
     return TrainedModel(version, until, lineage, beginning.sentence, dict(parts.metrics), timer.seconds)
 
 
-def _ground(lake: LakeSettings, namespace: Namespace, until: int) -> tuple[int, dict[str, int | None]]:
-    """Return the cut and the snapshot of each table, the same in all processes though the clock and the lake move."""
-    newest = [current_snapshot_id(lake, namespace, name) for name in TRAINING_COLUMNS]
-    cut, *snapshots = of_first([until, *(_NOTHING if one is None else one for one in newest)])
-    pinned = {name: None if one == _NOTHING else one for name, one in zip(TRAINING_COLUMNS, snapshots, strict=True)}
-    return cut, pinned
+def _gone_on(kept: Ground | None, new: Ground, since: int, lake: LakeSettings, namespace: Namespace) -> Ground:
+    """Return the ground of the training that was interrupted where it can be gone on with, else the `new` one."""
+    if kept is None or kept.snapshots.keys() != new.snapshots.keys():
+        return new
+    gone = [
+        name
+        for name, one in kept.snapshots.items()
+        if one is not None and one not in snapshot_ids(lake, namespace, name)
+    ]
+    reasons = {
+        "it is too old": kept.until < since,
+        "its settings were others": kept.settings != new.settings,
+        f"the lake has let go of its snapshots of {', '.join(gone)}": bool(gone),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            _log.warning("an interrupted training is not gone on with: %s", reason)
+            return new
+    until = datetime.fromtimestamp(kept.until / 1000, UTC).isoformat()
+    _log.warning("going on with the interrupted training on what happened before %s", until)
+    return kept
+
+
+def _of_first_ground(own: Ground) -> tuple[int, dict[str, int | None]]:
+    """Return the cut and snapshots of the first process in all of them, though the clock and the lake move."""
+    ids = (own.snapshots[name] for name in TRAINING_COLUMNS)
+    cut, *snapshots = of_first([own.until, *(_NOTHING if one is None else one for one in ids)])
+    return cut, {name: None if one == _NOTHING else one for name, one in zip(TRAINING_COLUMNS, snapshots, strict=True)}
 
 
 def _of_first(progress: Progress) -> Progress:
@@ -101,9 +143,10 @@ def _of_first(progress: Progress) -> Progress:
     return report
 
 
-def _checkpoints(settings: ModelSettings, namespace: Namespace) -> Checkpoints | None:
+def _checkpoints(settings: ModelSettings, namespace: Namespace) -> tuple[Checkpoints | None, Unfinished | None]:
     if settings.checkpoint_steps == 0:
-        return None
+        return None, None
     if settings.checkpoints is None:
         raise NotSaved("model.checkpoints is not set: set FLYWHEEL_MODEL__CHECKPOINTS or give a home folder")
-    return Checkpoints(Path(settings.checkpoints) / namespace, settings.checkpoints_kept, settings.checkpoint_steps)
+    folder = Path(settings.checkpoints) / namespace
+    return Checkpoints(folder, settings.checkpoints_kept, settings.checkpoint_steps), Unfinished(folder)

@@ -31,8 +31,23 @@ class Retrained:
     note: str
 
 
-def retrain(settings: Settings, until: int, now: datetime, progress: Progress) -> Retrained:
-    """Train on what happened before `until`, ms, and evaluate on what happened later; `now` names the logs.
+@dataclass(frozen=True)
+class Cut:
+    """Training reads what happened before `until`, ms; `named` says that somebody chose it, else it is now.
+
+    One that nobody named gives way to that of an interrupted training.
+    """
+
+    until: int
+    named: bool
+
+    def unfinished_from(self, resume_hours: float) -> int | None:
+        """Return from which cut on, ms, an interrupted training is gone on with instead, None for never."""
+        return None if self.named else self.until - int(resume_hours * 3_600_000)
+
+
+def retrain(settings: Settings, cut: Cut, now: datetime, progress: Progress) -> Retrained:
+    """Train on what happened before the cut and evaluate on what happened later; `now` names the logs.
 
     To be called in the first process of a training, after BentoML's variables are set. Raises what `train` and
     `compare` raise.
@@ -46,12 +61,15 @@ def retrain(settings: Settings, until: int, now: datetime, progress: Progress) -
             board.heard(part, step)
             progress(part, step)
 
-        trained = train(model, lake, namespace, until, report)
+        since = cut.unfinished_from(model.resume_hours)
+        trained = train(model, lake, namespace, cut.until, report, unfinished_from=since)
         board.finish(trained.metrics)
     registry = Registry(artifacts_url(model), namespace)
     cache = ModelCache(registry, namespace)
     cache.pull(trained.version)
-    ground = Ground(registry, partial(read_slice, lake, namespace), until, model.gate.tolerance, model.seed)
+    ground = Ground(
+        registry, partial(read_slice, lake, namespace), trained.trained_until, model.gate.tolerance, model.seed
+    )
     found, note = _evaluated(ground, trained.version)
     return Retrained(trained, cache.tag(trained.version), str(folder), found, note)
 
@@ -68,7 +86,7 @@ def _evaluated(ground: Ground, version: str) -> tuple[Report | None, str]:
         )
 
 
-def assist(settings: Settings, until: int) -> None:
+def assist(settings: Settings, cut: Cut) -> None:
     """Train along as any other process of a training; raises what `train` raises."""
     model, lake = settings.model.under(settings.home), settings.lake.under(settings.home)
-    train(model, lake, settings.topics.namespace, until, lambda _part, _step: None)
+    train(model, lake, settings.topics.namespace, cut.until, lambda _part, _step: None)

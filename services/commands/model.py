@@ -43,8 +43,8 @@ def train(until: Until = None, start_from: From = None, as_json: AsJson = False)
     from services.environment import bentoml_environ
     from services.home import writing
 
-    settings, cut = load_settings(), int(moment(until).timestamp() * 1000)
-    if cut > time.time_ns() // 1_000_000:
+    settings, asked = load_settings(), int(moment(until).timestamp() * 1000)
+    if asked > time.time_ns() // 1_000_000:
         raise BadTime(
             f"--until {until!r} is ahead of our clock: nothing would be later, and nothing could be evaluated"
         )
@@ -55,8 +55,9 @@ def train(until: Until = None, start_from: From = None, as_json: AsJson = False)
     with writing(settings.home):
         os.environ.update(bentoml_environ(settings.home))
     from services.commands.progress import TrainingProgress
-    from services.training import assist, retrain
+    from services.training import Cut, assist, retrain
 
+    cut = Cut(asked, named=until is not None)
     if os.environ.get("RANK", "0") != "0":
         assist(settings, cut)
         return

@@ -1,0 +1,116 @@
+"""The training job, interrupted, and started again when the clock and the lake have moved on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import saved
+import small
+from small_lake import write_lake
+
+from features.config import LakeSettings
+from features.snapshots import current_snapshot_id, open_catalog
+from models.config import ModelSettings
+from models.progress import Step
+from models.training import TrainedModel, train
+from models.unfinished import Unfinished
+from streaming.namespace import Namespace
+
+SHOP = Namespace("shop")
+LATER = small.NOW + small.DAY_MS // 2
+SINCE = LATER - small.DAY_MS
+SETTINGS = small.SETTINGS.model_copy(update={"checkpoint_steps": 2})
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A home with a small lake, and the parts of training that were heard of in the last one."""
+
+    home: Path
+    lake: LakeSettings
+    heard: set[str]
+
+    def train(self, until: int, stop_in: str = "", settings: ModelSettings = SETTINGS) -> TrainedModel:
+        """Train on what is before `until`; raises Stop in the middle of the part `stop_in`."""
+        self.heard.clear()
+
+        def progress(part: str, step: Step) -> None:
+            self.heard.add(part)
+            if part == stop_in and step.share > 0.5:
+                raise saved.Stop
+
+        return train(settings.under(self.home), self.lake, SHOP, until, progress, unfinished_from=SINCE)
+
+    def interrupted(self, until: int = small.NOW) -> None:
+        """Train until it is interrupted in the last part; then more lands."""
+        with pytest.raises(saved.Stop):
+            self.train(until, "retrieval refit")
+        write_lake(self.home, SHOP, {"interactions": small.lake_tables()["interactions"].slice(0, 3)})
+
+    def ground_of_another(self, settings: ModelSettings = SETTINGS) -> int:
+        """Start again half a day later and stop; returns the cut of that."""
+        with pytest.raises(saved.Stop):
+            self.train(LATER, "retrieval", settings)
+        ground = Unfinished(self.home / "checkpoints" / SHOP).ground()
+        assert ground is not None
+        return ground.until
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path, write_lake(tmp_path, SHOP, small.lake_tables()), set())
+
+
+def test_it_goes_on_with_its_own_cut_and_snapshots(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("uninterrupted")
+    first = {table: current_snapshot_id(shop.lake, SHOP, table) for table in ("interactions", "items")}
+    shop.interrupted()
+
+    gone_on = shop.train(LATER)
+
+    assert shop.heard == {"retrieval refit"}  # all before it was done
+    assert gone_on.trained_until == small.NOW
+    assert {table: gone_on.lineage.snapshots[table] for table in first} == first
+    whole = Shop(other, write_lake(other, SHOP, small.lake_tables()), set()).train(small.NOW)
+    losses = {name for name in whole.metrics if "loss" in name}
+    assert losses
+    assert {name: gone_on.metrics[name] for name in losses} == {name: whole.metrics[name] for name in losses}
+
+
+def test_once_it_is_done_the_next_one_begins_anew(shop: Shop) -> None:
+    shop.train(small.NOW)
+
+    assert Unfinished(shop.home / "checkpoints" / SHOP).ground() is None
+    assert shop.ground_of_another() == LATER
+
+
+def test_too_old_a_one_is_not_gone_on_with(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    shop.interrupted(SINCE - 1)
+
+    assert shop.ground_of_another() == LATER
+    assert "it is too old" in caplog.text
+
+
+def test_with_other_settings_training_begins_anew(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    shop.interrupted()
+
+    assert shop.ground_of_another(SETTINGS.model_copy(update={"seed": small.SEED + 1})) == LATER
+    assert "its settings were others" in caplog.text
+
+
+def test_where_its_snapshots_are_gone_training_begins_anew(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    first = current_snapshot_id(shop.lake, SHOP, "interactions")
+    assert first is not None
+    shop.interrupted()
+    open_catalog(shop.lake).load_table((SHOP, "interactions")).maintenance.expire_snapshots().by_id(first).commit()
+
+    assert shop.ground_of_another() == LATER
+    assert "let go of its snapshots of interactions" in caplog.text
+
+
+def test_what_cannot_be_read_is_no_unfinished_training(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    shop.interrupted()
+    (shop.home / "checkpoints" / SHOP / "training.json").write_bytes(b"{")
+
+    assert shop.ground_of_another() == LATER
+    assert "cannot be read" in caplog.text
