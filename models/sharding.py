@@ -120,7 +120,14 @@ class Sharded:
             # Without a plan every process has the tables as it has the dense weights.
             self.plan = plan(module, embeddings, device().type, layout) if fused else ShardingPlan({})
             split = sharders() if fused else []
-            self._module = DistributedModelParallel(module, device=device(), plan=self.plan, sharders=split)
+            self._module = DistributedModelParallel(
+                module,
+                device=device(),
+                plan=self.plan,
+                sharders=split,
+                # In one process there is nobody to average dense gradients with, and each step would pay for it.
+                init_data_parallel=distributed.get_world_size() > 1,
+            )
             # Sharded tables draw their rows anew, each process its own; all layouts are to start from the same ones.
             for name, value in self._module.state_dict().items():
                 put(value, start[name])

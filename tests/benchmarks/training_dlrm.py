@@ -8,9 +8,8 @@ arithmetic of the fused model, so that their losses must agree; SGD, the least t
 one would train with. Beside them stand sparse gradients, which few optimisers take, and the fused model with SGD, whose
 losses must agree with plain SGD's: it tells the optimiser's share from the lookups'.
 
-FBGEMM's wheel for the CPU is built without OpenMP, so that the fused tables work on one thread, and it does not see the
-processor's vector instructions (pytorch/pytorch#166703), so that its row-wise Adagrad is a reference kernel. torch's
-own kernels have all threads and instructions.
+FBGEMM's wheel for the CPU is built without OpenMP, so that the fused tables work on one thread; torch's own kernels
+have all of them.
 """
 
 from argparse import Namespace

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
+from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor, KeyedTensor
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 from torchrec.optim.optimizers import in_backward_optimizer_filter
@@ -79,10 +79,10 @@ class DensePart(nn.Module):
         row, column = torch.triu_indices(tables + 1, tables + 1, offset=1)
         self.register_buffer("pairs", row * (tables + 1) + column, persistent=False)
 
-    def forward(self, batch: Samples, rows: Sequence[Tensor]) -> Tensor:
-        """Return the loss from each table's float [samples, dim]."""
+    def forward(self, batch: Samples, rows: Tensor) -> Tensor:
+        """Return the loss from the rows of all tables, float [samples, tables * dim]."""
         numbers = functional.relu(self.bottom(batch.numbers))
-        vectors = torch.stack((numbers, *rows), dim=1)
+        vectors = torch.cat((numbers, rows), dim=1).unflatten(1, (-1, numbers.shape[1]))
         products = (vectors @ vectors.transpose(1, 2)).flatten(1).index_select(1, self.get_buffer("pairs"))
         logits = self.top(torch.cat((numbers, products), dim=1)).squeeze(1)
         return functional.binary_cross_entropy_with_logits(logits, batch.labels, reduction="sum") * batch.weight
@@ -113,11 +113,7 @@ class FusedTask(nn.Module):
         """Return the loss."""
         ones = torch.ones(batch.ids.numel(), dtype=torch.int64, device=batch.ids.device)
         looked_up = self.embeddings(KeyedJaggedTensor(keys=self.names, values=batch.ids.flatten(), lengths=ones))
-        # By name: a plan decides in which order the tables come out. And all at once: each slice taken by itself would
-        # get a gradient as wide as all tables together.
-        parts = looked_up.values().split(looked_up.length_per_key(), dim=1)
-        by_name = dict(zip(looked_up.keys(), parts, strict=True))
-        loss: Tensor = self.dense(batch, [by_name[name] for name in self.names])
+        loss: Tensor = self.dense(batch, _in_order(looked_up, self.names))
         return loss
 
 
@@ -135,7 +131,7 @@ class PlainTask(nn.Module):
     def forward(self, batch: Samples) -> Tensor:
         """Return the loss."""
         rows = [bag(ids.unsqueeze(1)) for bag, ids in zip(self.bags, batch.ids, strict=True)]
-        loss: Tensor = self.dense(batch, rows)
+        loss: Tensor = self.dense(batch, torch.cat(rows, dim=1))
         return loss
 
 
@@ -168,7 +164,9 @@ class FusedSgd:
         apply_optimizer_in_backward(torch.optim.SGD, task.embeddings.parameters(), {"lr": RATES.embedding})
         with upstream_notices_muted():
             found = plan(task, task.embeddings, device().type, LayoutSettings())
-            self._model = DistributedModelParallel(task, device=device(), plan=found, sharders=sharders())
+            self._model = DistributedModelParallel(
+                task, device=device(), plan=found, sharders=sharders(), init_data_parallel=False
+            )
             for name, value in self._model.state_dict().items():
                 put(value, start[name])
         self._optimizer = dense_optimizer(dict(in_backward_optimizer_filter(self._model.named_parameters())).values())
@@ -222,6 +220,16 @@ def adam(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
 def adam_in_one_kernel(rows: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     """Return Adam in one kernel a table, the fastest that torch has."""
     return torch.optim.Adam(rows, lr=RATES.dense, fused=True)
+
+
+def _in_order(looked_up: KeyedTensor, names: Sequence[str]) -> Tensor:
+    """Return the rows of the tables side by side, in the order of `names`; a plan decides in which they come out."""
+    values: Tensor = looked_up.values()
+    if list(looked_up.keys()) == names:
+        return values
+    # All at once: each slice taken by itself would get a gradient as wide as all tables together.
+    by_name = dict(zip(looked_up.keys(), values.split(looked_up.length_per_key(), dim=1), strict=True))
+    return torch.cat([by_name[name] for name in names], dim=1)
 
 
 def _here(tensor: Tensor) -> Tensor:
