@@ -60,6 +60,8 @@ class Artifact:
                 f"model {directory.name!r} has format {manifest.format_version} and this code reads {FORMAT_VERSION}: "
                 "train it again"
             )
+        if not manifest.version.endswith(f"-{_content(manifest.files)}"):
+            raise CorruptArtifact(f"model {manifest.version!r} is named for other files than its manifest lists")
         present = {path.name for path in directory.iterdir() if path.name != MANIFEST}
         for name in sorted(present ^ manifest.files.keys()):
             raise CorruptArtifact(f"model file {name!r} is {'not in the manifest' if name in present else 'missing'}")
@@ -129,10 +131,22 @@ def write_artifact(directory: Path, parts: Parts) -> str:
         (directory / name).write_bytes(data)
     sums = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
     until = datetime.fromtimestamp(parts.spec.trained_until / 1000, UTC)
-    content = hashlib.sha256(msgspec.json.encode(sums)).hexdigest()
-    version = f"{until:%Y%m%dt%H%M%S}-{content[:12]}"
+    version = f"{until:%Y%m%dt%H%M%S}-{_content(sums)}"
     (directory / MANIFEST).write_bytes(_pretty(Manifest(FORMAT_VERSION, version, sums)))
     return version
+
+
+def stored_version(directory: Path) -> str | None:
+    """Return the version that an artifact's manifest gives, None where it cannot be read, which its loader tells."""
+    try:
+        return _read(directory / MANIFEST, Manifest).version
+    except CorruptArtifact:
+        return None
+
+
+def _content(sums: Mapping[str, str]) -> str:
+    """Return what the files with these SHA-256 sums, by name, have in a version."""
+    return hashlib.sha256(msgspec.json.encode(dict(sorted(sums.items())))).hexdigest()[:12]
 
 
 def _verify(directory: Path, manifest: Manifest) -> None:

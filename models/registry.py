@@ -12,7 +12,7 @@ import fsspec
 import msgspec
 from fsspec import AbstractFileSystem
 
-from models.artifact import SPEC
+from models.artifact import SPEC, CorruptArtifact, stored_version
 from models.spec import Lineage
 from streaming.errors import FlywheelError
 from streaming.namespace import Namespace
@@ -75,13 +75,18 @@ class Registry:
         self._files.pipe_file(f"{target}/COMPLETE", b"")
 
     def fetch(self, version: str, target: Path) -> None:
-        """Copy an artifact into the folder `target`; raises UnknownModel. Its loader checks the digests."""
+        """Copy an artifact into the folder `target`. Its loader checks the digests.
+
+        Raises UnknownModel, and CorruptArtifact when another model lies in its place.
+        """
         self._require(version)
         source = f"{self._artifacts}/{version}"
         target.mkdir(parents=True, exist_ok=True)
         for name in self._names(source):
             if name != "COMPLETE":
                 self._files.get_file(f"{source}/{name}", str(target / name))
+        if (found := stored_version(target)) not in (version, None):
+            raise CorruptArtifact(f"the registry holds model {found} in the place of {version}: train that one again")
 
     def copy_to(self, other: "Registry") -> list[str]:
         """Copy what `other` lacks, the champions last; returns the versions that were complete here.

@@ -125,8 +125,9 @@ class Sharded:
                 device=device(),
                 plan=self.plan,
                 sharders=split,
-                # In one process there is nobody to average dense gradients with, and each step would pay for it.
-                init_data_parallel=distributed.get_world_size() > 1,
+                # Alone there is nobody to average dense gradients with, and each step would pay for it; but DDP is also
+                # what brings dense weights to a GPU.
+                init_data_parallel=distributed.get_world_size() > 1 or device().type == "cuda",
             )
             # Sharded tables draw their rows anew, each process its own; all layouts are to start from the same ones.
             for name, value in self._module.state_dict().items():

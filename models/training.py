@@ -3,6 +3,8 @@
 import importlib.metadata
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +13,10 @@ from features.config import LakeSettings
 from features.snapshots import current_snapshot_id, read_table, snapshot_ids
 from models.artifact import write_artifact
 from models.beginning import choose_beginning
-from models.checkpoints import Checkpoints, NotSaved
+from models.checkpoints import Checkpoints, NotSaved, OtherRun
 from models.config import ModelSettings, artifacts_url
 from models.dataset import Tables, training_data
+from models.divergence import TrainingDiverged
 from models.export import artifact_parts
 from models.fitting import Timer, fit
 from models.progress import Progress, Step
@@ -73,13 +76,10 @@ def train(
     registry = Registry(artifacts_url(settings), namespace)
     with process_group():
         with timer.part("read"):
-            newest = {name: current_snapshot_id(lake, namespace, name) for name in TRAINING_COLUMNS}
-            ground = Ground(until=until, snapshots=newest, settings=deciding(settings))
-            if is_first() and unfinished:
-                if unfinished_from is not None:
-                    ground = _gone_on(unfinished.ground(), ground, unfinished_from, lake, namespace)
-                unfinished.begin(ground)
-            until, pinned = _of_first_ground(ground)
+            found = _newest(settings, lake, namespace, registry, until)
+            if is_first() and unfinished and unfinished_from is not None:
+                found = _gone_on(unfinished.ground(), found, unfinished_from, lake, namespace)
+            until, pinned = _of_first_ground(found)
             snapshots = {
                 name: read_table(lake, namespace, name, snapshot_id=pinned[name], columns=columns)
                 for name, columns in TRAINING_COLUMNS.items()
@@ -87,36 +87,51 @@ def train(
             tables = Tables(**{name: snapshot.arrow for name, snapshot in snapshots.items()}, until=until)
             data = read_text(training_data(tables))
             beginning = choose_beginning(registry, settings, data.groups_from)
+        if is_first() and unfinished:
+            unfinished.begin(found)
         lineage = Lineage(
             snapshots={name: one.snapshot_id for name, one in snapshots.items() if one.snapshot_id is not None},
             seed=settings.seed,
-            code_version=importlib.metadata.version("flywheel"),
+            code_version=found.code_version,
             parent=beginning.parent.version if beginning.parent else None,
         )
-        fitted = fit(data, settings, lineage, timer, checkpoints, beginning.parent)
+        with _ended_where_it_fails_again(unfinished):
+            fitted = fit(data, settings, lineage, timer, checkpoints, beginning.parent)
         with timer.part("export"), tempfile.TemporaryDirectory() as folder:
             parts = artifact_parts(fitted, data)
             version = write_artifact(Path(folder), parts)
             if is_first():
                 registry.add(Path(folder), version)
                 if checkpoints and unfinished:
-                    checkpoints.remove()
                     unfinished.end()
+                    checkpoints.remove()
     return TrainedModel(version, until, lineage, beginning.sentence, dict(parts.metrics), timer.seconds)
+
+
+def _newest(
+    settings: ModelSettings, lake: LakeSettings, namespace: Namespace, registry: Registry, until: int
+) -> Ground:
+    """Return what a training that begins now is made from."""
+    champion = registry.champion()
+    return Ground(
+        until=until,
+        snapshots={name: current_snapshot_id(lake, namespace, name) for name in TRAINING_COLUMNS},
+        settings=deciding(settings),
+        code_version=importlib.metadata.version("flywheel"),
+        champion=champion.model_version if champion else None,
+    )
 
 
 def _gone_on(kept: Ground | None, new: Ground, since: int, lake: LakeSettings, namespace: Namespace) -> Ground:
     """Return the ground of the training that was interrupted where it can be gone on with, else the `new` one."""
-    if kept is None or kept.snapshots.keys() != new.snapshots.keys():
+    if kept is None:
         return new
-    gone = [
-        name
-        for name, one in kept.snapshots.items()
-        if one is not None and one not in snapshot_ids(lake, namespace, name)
-    ]
+    gone = [name for name in TRAINING_COLUMNS if not _can_be_read(kept, new, lake, namespace, name)]
     reasons = {
         "it is too old": kept.until < since,
         "its settings were others": kept.settings != new.settings,
+        "its code was another": kept.code_version != new.code_version,
+        "the champion has changed": kept.champion != new.champion,
         f"the lake has let go of its snapshots of {', '.join(gone)}": bool(gone),
     }
     for reason, holds in reasons.items():
@@ -126,6 +141,25 @@ def _gone_on(kept: Ground | None, new: Ground, since: int, lake: LakeSettings, n
     until = datetime.fromtimestamp(kept.until / 1000, UTC).isoformat()
     _log.warning("going on with the interrupted training on what happened before %s", until)
     return kept
+
+
+def _can_be_read(kept: Ground, new: Ground, lake: LakeSettings, namespace: Namespace, table: str) -> bool:
+    """Whether a table can still be read as it was; one that was empty only while it is."""
+    snapshot = kept.snapshots.get(table)
+    if snapshot is None:
+        return new.snapshots[table] is None
+    return snapshot in snapshot_ids(lake, namespace, table)
+
+
+@contextmanager
+def _ended_where_it_fails_again(unfinished: Unfinished | None) -> Iterator[None]:
+    """Forget a training that would fail in the same way when it is gone on with."""
+    try:
+        yield
+    except (TrainingDiverged, OtherRun):
+        if unfinished and is_first():
+            unfinished.end()
+        raise
 
 
 def _of_first_ground(own: Ground) -> tuple[int, dict[str, int | None]]:

@@ -16,14 +16,16 @@ _log = logging.getLogger(__name__)
 
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
-    """The cut of a training, ms, the snapshot of each table, None where nothing was written to it, and its settings.
+    """What decides a training: its cut, ms, and the snapshot of each table, None where nothing was written to it.
 
-    `settings` sums up those that decide the weights.
+    `settings` sums up those that decide the weights; the champion may be what training starts from.
     """
 
     until: int
     snapshots: dict[str, int | None]
     settings: str
+    code_version: str
+    champion: str | None
 
 
 class Unfinished:

@@ -51,7 +51,7 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
     if place is not None:
         place.claim().close()
     port = serving.recommender_port if name == "recommender" else serving.collector_port
-    workers = serving.recommender_workers if name == "recommender" else 1
+    workers = serving.recommender_workers if name == "recommender" else serving.collector_workers
     # With an arena for each thread, glibc keeps several times what the threads that read the log have freed.
     environment = {"MALLOC_ARENA_MAX": "2", **environ, **_bentoml_environment(name, settings.home, workers)}
     target = f"services.{name}:{name}"

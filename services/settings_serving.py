@@ -22,6 +22,9 @@ class ServingSettings(BaseModel):
         None, ge=1, le=65535, description="port of /metrics and /livez of `update-history` and `land`; unset = none"
     )
     recommender_workers: int = Field(1, ge=1, le=256, description="recommender processes; evaluation needs exactly 1")
+    collector_workers: int = Field(
+        1, ge=1, le=256, description="collector processes, each with a spool and a memory of ids of its own"
+    )
     api_keys_file: Path | None = Field(None, description="file of hashed API keys; unset = no keys, loopback only")
     cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/*\s]+$")], ...] = Field(
         (), description='origins whose web pages may send events, as JSON such as ["https://shop.example"]'

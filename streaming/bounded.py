@@ -55,7 +55,7 @@ def raw_records(
             partition: end if until is None else min(end, until.get(partition.partition, 0))
             for partition, end in consumer.end_offsets(partitions).items()
         }
-        _seek(consumer, partitions, since, since_ms)
+        seek(consumer, partitions, since, since_ms)
         for batch in read_until(consumer, ends):
             found = [record for record in batch if record.offset < ends[TopicPartition(topic, record.partition)]]
             if found:
@@ -91,9 +91,10 @@ def read_until(
             yield found
 
 
-def _seek(
+def seek(
     consumer: KafkaConsumer, partitions: list[TopicPartition], since: Mapping[int, int] | None, since_ms: int | None
 ) -> None:
+    """Have an assigned consumer begin as `records` does."""
     if since_ms is None:
         consumer.seek_to_beginning(*partitions)
         if since is None:

@@ -10,27 +10,25 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import Enum
-
-from kafka.errors import KafkaError
 
 from streaming.acknowledgement_publisher import AcknowledgementPublisher
 from streaming.acknowledgements import Acknowledgements, Metadata
 from streaming.config import KafkaSettings
+from streaming.draining import Drain
 from streaming.errors import BrokerUnavailable
 from streaming.events import Event
 from streaming.producer import EventProducer, NotDurable
 from streaming.records import LARGEST_RECORD, Record, records_of
-from streaming.spool import Fill, Spool, Spooled, SpoolError, SpoolPlace
+from streaming.spool import Fill, Spool, SpoolError, SpoolPlace
 from streaming.topics import Topics
 
 _log = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
 _LOOK_S = 0.1
-_DRAINED_AT_ONCE = 500
 
 
 class Outcome(Enum):
@@ -237,44 +235,19 @@ class Outbox:
 
     def _drain_all(self, producer: EventProducer) -> None:
         """Empty what other processes left behind and then our own spool; then put the producer in charge."""
-        if self._delivery.spool is not None:
-            for spool in self._delivery.spool.left_behind():
-                self._drain(producer, spool)
-        while not self._stopping.is_set():
-            if self._spool is not None:
-                self._drain(producer, self._spool)
-            with self._order:
-                if not self._stopping.is_set() and (self._spool is None or self._spool.is_empty):
-                    self._producer = producer
-                    return
-
-    def _drain(self, producer: EventProducer, spool: Spool) -> None:
-        while not self._stopping.is_set() and (spooled := spool.first(_DRAINED_AT_ONCE)):
-            delivered = self._deliver(producer, spooled)
-            if delivered:
-                spool.remove(delivered)
-                self._drained(len(delivered))
-            if len(delivered) < len(spooled):
-                raise NotDurable("Kafka did not acknowledge all that was spooled")
-
-    def _deliver(self, producer: EventProducer, spooled: Sequence[Spooled]) -> list[int]:
-        """Send records; returns the numbers of those that Kafka has acknowledged in time, which may lie apart."""
-        waiting = []
-        for one in spooled:
-            try:
-                waiting.append((one.number, producer.send_record(one.record)))
-            except NotDurable as error:
-                _log.warning("record %d of the spool waits on: %s", one.number, error)
-                break
-        delivered, until = [], time.monotonic() + self._delivery.acknowledge_ms / 1000
-        for number, future in waiting:
-            try:
-                self._acknowledgements.note(future.get(timeout=max(0.0, until - time.monotonic())))
-            except KafkaError as error:
-                _log.warning("record %d of the spool waits on: %s", number, error)
-            else:
-                delivered.append(number)
-        return delivered
+        note, acknowledge_ms = self._acknowledgements.note, self._delivery.acknowledge_ms
+        drain = Drain(self._kafka, self._topics, producer, acknowledge_ms, note, self._drained, self._stopping)
+        with closing(drain):
+            if self._delivery.spool is not None:
+                for spool in self._delivery.spool.left_behind():
+                    drain.empty(spool)
+            while not self._stopping.is_set():
+                if self._spool is not None:
+                    drain.empty(self._spool)
+                with self._order:
+                    if not self._stopping.is_set() and (self._spool is None or self._spool.is_empty):
+                        self._producer = producer
+                        return
 
     def _watch(self) -> None:
         """Return when the producer was given up, or at the end."""

@@ -9,7 +9,7 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -59,9 +59,10 @@ class SpoolFailed(SpoolError):
 
 @dataclass(frozen=True)
 class Spooled:
-    """A record in the spool; numbers grow in the order of appending."""
+    """A record in the spool, since `spooled_at`, ms UTC; numbers grow in the order of appending."""
 
     number: int
+    spooled_at: int
     record: Record
 
 
@@ -156,6 +157,11 @@ class Spool:
         self._writer.start()
 
     @property
+    def now(self) -> int:
+        """The time by the spool's clock, ms UTC."""
+        return self._now()
+
+    @property
     def fill(self) -> Fill:
         """How much is in it, what is being written included."""
         return self._fill
@@ -182,9 +188,16 @@ class Spool:
             done.set_exception(refusal)
         return done
 
-    def first(self, limit: int) -> list[Spooled]:
-        """Return the oldest records, at most `limit`, in the order of appending; raises SpoolFailed."""
-        return self._in_writer(lambda: self._read(limit))
+    def first(self, limit: int, *, of: Collection[str] | None = None, but: Collection[str] = ()) -> list[Spooled]:
+        """Return the oldest records, at most `limit`, in the order of appending; raises SpoolFailed.
+
+        Only those of the topics `of`, where it is given, and none of the topics `but`.
+        """
+        return self._in_writer(lambda: self._read(limit, of, but))
+
+    def keys(self, topic: str) -> frozenset[bytes]:
+        """Return the keys of a topic that it holds records of; raises SpoolFailed."""
+        return self._in_writer(lambda: self._read_keys(topic))
 
     def remove(self, numbers: Sequence[int]) -> None:
         """Remove the records of these numbers; what they held is overwritten. Raises SpoolFailed."""
@@ -270,14 +283,22 @@ class Spool:
         for append in appends:
             append.done.set_result(None)
 
-    def _read(self, limit: int) -> list[Spooled]:
+    def _read(self, limit: int, of: Collection[str] | None = None, but: Collection[str] = ()) -> list[Spooled]:
         rows = self._connection.execute(
-            "SELECT number, topic, key, value, headers FROM spooled ORDER BY number LIMIT ?", (limit,)
+            "SELECT number, spooled_at, topic, key, value, headers FROM spooled WHERE (:of IS NULL OR topic IN "
+            "(SELECT value FROM json_each(:of))) AND topic NOT IN (SELECT value FROM json_each(:but)) "
+            "ORDER BY number LIMIT :limit",
+            {"of": None if of is None else json.dumps([*of]), "but": json.dumps([*but]), "limit": limit},
         )
         return [
-            Spooled(number, Record(topic, key, value, msgspec.json.decode(headers, type=_Headers)))
-            for number, topic, key, value, headers in rows
+            Spooled(number, spooled_at, Record(topic, key, value, msgspec.json.decode(headers, type=_Headers)))
+            for number, spooled_at, topic, key, value, headers in rows
         ]
+
+    def _read_keys(self, topic: str) -> frozenset[bytes]:
+        return frozenset(
+            key for (key,) in self._connection.execute("SELECT DISTINCT key FROM spooled WHERE topic = ?", (topic,))
+        )
 
     def _erase(self, numbers: Sequence[int]) -> int:
         removed = self._remove(numbers)

@@ -77,9 +77,14 @@ class Topics:
         return (self.items, self.users, self.impressions, self.interactions, self.identities)
 
     @property
+    def states(self) -> tuple[str, ...]:
+        """The topics of whose keys many services send newer and newer states."""
+        return (self.items, self.users)
+
+    @property
     def compacted(self) -> tuple[str, ...]:
         """The topics that keep the latest record of each key."""
-        return (self.items, self.users, self.models, self.erasures)
+        return (*self.states, self.models, self.erasures)
 
     def of(self, event: Event) -> str:  # noqa: PLR0911 - one for each topic
         """Return the topic that carries `event`."""

@@ -4,6 +4,7 @@
 and `tests/contracts/test_bentoml_seam.py` checks what is relied on.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ QUIET: dict[str, Any] = {
 }
 """BentoML's configuration of our services: limits and logs of requests are the front's work."""
 
+_REFRESH_S = 5.0
+
 
 def hosted(build: Callable[[], Application]) -> type:
     """Return the inner class of a service: it builds its application in each worker and gives it its life."""
@@ -30,12 +33,21 @@ def hosted(build: Callable[[], Application]) -> type:
         @bentoml.on_startup  # type: ignore[untyped-decorator]
         async def start(self) -> None:
             await self.application.start()
+            self.refreshing = asyncio.create_task(_refresh(self.application))
 
         @bentoml.on_shutdown  # type: ignore[untyped-decorator]
         async def stop(self) -> None:
+            self.refreshing.cancel()
             await self.application.stop()
 
     return Hosted
+
+
+async def _refresh(application: Application) -> None:
+    """Set a worker's gauges now and then: another worker may be the one that /metrics asks for all of them."""
+    while True:
+        application.refresh_metrics()
+        await asyncio.sleep(_REFRESH_S)
 
 
 class FrontedService(Service):

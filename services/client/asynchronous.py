@@ -87,13 +87,14 @@ class AsyncClient:
         return str(event.event_id)
 
     async def flush(self, timeout_s: float) -> bool:
-        """Wait until everything tracked is durable or rejected; returns whether it is within the time."""
+        """Wait until everything tracked before is durable or rejected; returns whether it is within the time."""
+        tracked = self._buffer.tracked
         self._hurried += 1
         if self._is_due():
             self._due.set()
         try:
             async with asyncio.timeout(timeout_s), self._changed:
-                await self._changed.wait_for(lambda: not self._buffer)
+                await self._changed.wait_for(lambda: not self._buffer.holds(tracked))
         except TimeoutError:
             return False
         finally:

@@ -107,11 +107,12 @@ class Client:
         return str(event.event_id)
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything tracked is durable or rejected; returns whether it is within the time."""
+        """Wait until everything tracked before is durable or rejected; returns whether it is within the time."""
         with self._changed:
+            tracked = self._buffer.tracked
             self._hurried += 1
             self._changed.notify_all()
-            done = self._changed.wait_for(lambda: not self._buffer, timeout_s)
+            done = self._changed.wait_for(lambda: not self._buffer.holds(tracked), timeout_s)
             self._hurried -= 1
         return done
 

@@ -1,9 +1,12 @@
-"""`collector`: durable events a second by batch size and connections, beside kafka-python alone in the same run."""
+"""`collector`: durable events a second by batch size and connections, beside kafka-python alone in the same run.
+
+One process takes all loads, then two the batches of 1,000, which keep one process busy over a single connection.
+"""
 
 import json
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +26,29 @@ SHARE = 0.6
 """The share of kafka-python's own rate that is aimed at with batches of 1,000."""
 
 _USERS = 5_000
+_BATCHES = (1, 100, 1_000)
+_LARGEST = max(_BATCHES)
+_CONNECTIONS = (1, 8)
 _RAW_EVENTS = 60_000
 
 
 def run(home: Path, options: Namespace) -> dict[str, Any]:
     """Measure kafka-python alone, before and after the collector under each load."""
     with stores(home) as parts:
-        port = parts.settings.serving.collector_port
-        parts.start("collector", "serve", "collector", port=port)
         raw = [_raw(parts, options.quick)]
-        send(_load(port, 100, 8, 3.0), "warming")
-        loads = [_measured(parts, batch, load) for batch, load in _loads(port, options.seconds)]
+        loads = _rows(parts, 1, _BATCHES, options.seconds)
         raw.append(_raw(parts, options.quick))
+        loads += _rows(parts, 2, [_LARGEST], options.seconds)
     ceiling = sum(raw) / len(raw)
     for row in loads:
         row["share"] = row["events_per_s"] / ceiling
     failed = [f"{row['loop']}: answers {row['answers']}" for row in loads if set(row["answers"]) != {"200"}]
-    by_loop = {(row["batch"], row["connections"]): row["events_per_s"] for row in loads}
+    rates = {(row["workers"], row["batch"], row["connections"]): row["events_per_s"] for row in loads}
     failed += [
-        f"8 connections took {by_loop[batch, 8]:.0f} events/s of batches of {batch}, 1 took {by_loop[batch, 1]:.0f}"
-        for batch in (1, 100)
-        if by_loop[batch, 8] <= by_loop[batch, 1]
+        f"8 connections took {rates[*where, 8]:.0f} events/s of {where[0]} processes, batches of {where[1]}, "
+        f"1 took {rates[*where, 1]:.0f}"
+        for where in ((1, 1), (1, 100), (2, _LARGEST))
+        if rates[*where, 8] <= rates[*where, 1]
     ]
     return {"raw_events_per_s": raw, "ceiling_events_per_s": ceiling, "loads": loads, "failed": failed}
 
@@ -52,11 +57,22 @@ def table(report: dict[str, Any]) -> Table:
     """Return the loads."""
     raw = ", ".join(f"{rate:,.0f}" for rate in report["raw_events_per_s"])
     found = Table(title=f"Collector, durable events; kafka-python alone {raw} events/s (before, after)")
-    for name in ("batch", "connections", "events/s", "share", "p50 ms", "p99 ms", "CPU-µs an event", "errors"):
+    for name in (
+        "processes",
+        "batch",
+        "connections",
+        "events/s",
+        "share",
+        "p50 ms",
+        "p99 ms",
+        "CPU-µs an event",
+        "errors",
+    ):
         found.add_column(name)
     for row in report["loads"]:
         errors = sum(count for status, count in row["answers"].items() if status != "200")
         found.add_row(
+            str(row["workers"]),
             str(row["batch"]),
             str(row["connections"]),
             f"{row['events_per_s']:,.0f}",
@@ -69,10 +85,19 @@ def table(report: dict[str, Any]) -> Table:
     return found
 
 
-def _loads(port: int, seconds: float) -> Iterator[tuple[int, Load]]:
-    for batch in (1, 100, 1_000):
-        for connections in (1, 8):
-            yield batch, _load(port, batch, connections, seconds)
+def _rows(parts: Parts, workers: int, batches: Iterable[int], seconds: float) -> list[dict[str, Any]]:
+    """Start a collector of so many processes, load it, and stop it."""
+    serving = parts.settings.serving.model_copy(update={"collector_workers": workers})
+    parts.settings = parts.settings.model_copy(update={"serving": serving})
+    port = serving.collector_port
+    collector = parts.start("collector", "serve", "collector", port=port)
+    send(_load(port, 100, 8, 3.0), "warming")
+    found = []
+    for batch in batches:
+        for connections in _CONNECTIONS:
+            found.append({"workers": workers, **_measured(parts, batch, _load(port, batch, connections, seconds))})
+    collector.stop()
+    return found
 
 
 def _load(port: int, batch: int, connections: int, seconds: float) -> Load:

@@ -165,7 +165,11 @@ class FusedSgd:
         with upstream_notices_muted():
             found = plan(task, task.embeddings, device().type, LayoutSettings())
             self._model = DistributedModelParallel(
-                task, device=device(), plan=found, sharders=sharders(), init_data_parallel=False
+                task,
+                device=device(),
+                plan=found,
+                sharders=sharders(),
+                init_data_parallel=device().type == "cuda",  # as in Sharded
             )
             for name, value in self._model.state_dict().items():
                 put(value, start[name])

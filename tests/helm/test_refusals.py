@@ -44,6 +44,7 @@ GUARDED = [
         "jobs.maintain.resources.limits.memory is 2Gi, and Spark's heap",
     ),
     (["settings.serving.event_spool_mb=1100"], "collector.spool.size is 2Gi, and two spools"),
+    (["settings.serving.collector_workers=8"], "for each of settings.serving.collector_workers, 8, must find room"),
     (
         ["updater.keda.enabled=true", "settings.kafka.ssl_certfile=/c/tls.crt"],
         "updater.keda.triggers is empty, and settings.kafka.ssl_certfile",

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import subprocess
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.artifact import MANIFEST, CorruptArtifact
+from models.artifact import MANIFEST, METRICS, CorruptArtifact
 from models.content import ItemContent
 from models.scorer import Scorer
 from streaming.ids import ItemId
@@ -49,6 +50,15 @@ def test_an_artifact_of_another_format_says_what_to_do(copy: Path, distance: int
     manifest["format_version"] += distance
     (copy / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(CorruptArtifact, match="train it again"):
+        Scorer.load(copy)
+
+
+def test_a_manifest_that_was_written_for_other_files_does_not_keep_the_version(copy: Path) -> None:
+    (copy / METRICS).write_text("{}")
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["files"][METRICS] = hashlib.sha256(b"{}").hexdigest()
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(CorruptArtifact, match="named for other files"):
         Scorer.load(copy)
 
 

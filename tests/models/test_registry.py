@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from models.artifact import Artifact, CorruptArtifact
 from models.registry import AnotherHistory, Champion, ChampionChanged, NothingToRollBackTo, Registry, UnknownModel
 from streaming.namespace import Namespace
 
@@ -33,6 +34,15 @@ def test_an_artifact_comes_back_as_it_was_added(registry: Registry, tmp_path: Pa
     registry.fetch("m2", tmp_path / "fetched")
     assert [path.name for path in (tmp_path / "fetched").iterdir()] == ["spec.json"]
     assert (tmp_path / "fetched" / "spec.json").read_text() == "m2"
+
+
+def test_another_model_in_the_place_of_one_is_refused(registry: Registry, tmp_path: Path, artifact: Path) -> None:
+    version = Artifact.open(artifact).version
+    registry.add(artifact, version)
+    registry.fetch(version, tmp_path / "fetched")
+    registry.add(artifact, "20200101t000000-000000000000")
+    with pytest.raises(CorruptArtifact, match=f"model {version} in the place of 20200101t000000-000000000000"):
+        registry.fetch("20200101t000000-000000000000", tmp_path / "other")
 
 
 def test_there_is_no_champion_before_the_first_promotion(registry: Registry) -> None:

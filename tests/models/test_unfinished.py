@@ -11,7 +11,10 @@ from small_lake import write_lake
 from features.config import LakeSettings
 from features.snapshots import current_snapshot_id, open_catalog
 from models.config import ModelSettings
+from models.dataset import NotEnoughData
+from models.divergence import TrainingDiverged
 from models.progress import Step
+from models.registry import Champion, Registry
 from models.training import TrainedModel, train
 from models.unfinished import Unfinished
 from streaming.namespace import Namespace
@@ -96,6 +99,38 @@ def test_with_other_settings_training_begins_anew(shop: Shop, caplog: pytest.Log
 
     assert shop.ground_of_another(SETTINGS.model_copy(update={"seed": small.SEED + 1})) == LATER
     assert "its settings were others" in caplog.text
+
+
+def test_where_the_champion_has_changed_training_begins_anew(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    shop.interrupted()
+    (shop.home / "other").mkdir()
+    registry = Registry(str(shop.home / "models"), SHOP)
+    registry.add(shop.home / "other", "other")
+    registry.promote(Champion(number=1, model_version="other", change="promote", changed_at=0, gate={}))
+
+    assert shop.ground_of_another() == LATER
+    assert "the champion has changed" in caplog.text
+
+
+def test_a_training_that_has_too_little_to_begin_is_not_unfinished(tmp_path: Path) -> None:
+    tables = small.lake_tables()
+    lake = write_lake(tmp_path, SHOP, tables | {"examples": tables["examples"].slice(0, 0)})
+    shop = Shop(tmp_path, lake, set())
+    with pytest.raises(NotEnoughData):
+        shop.train(small.NOW)
+
+    assert Unfinished(tmp_path / "checkpoints" / SHOP).ground() is None
+
+
+def test_a_training_that_diverged_is_not_gone_on_with(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(losses: list[float]) -> None:
+        raise TrainingDiverged(f"the loss is {losses[-1]}")
+
+    monkeypatch.setattr("models.checkpoints.check_loss", diverge)
+    with pytest.raises(TrainingDiverged):
+        shop.train(small.NOW)
+
+    assert Unfinished(shop.home / "checkpoints" / SHOP).ground() is None
 
 
 def test_where_its_snapshots_are_gone_training_begins_anew(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:

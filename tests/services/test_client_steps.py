@@ -220,6 +220,23 @@ def test_the_buffer_keeps_order_and_drops_only_what_has_a_result(rounds: Sequenc
         assert buffer.take() == expected
 
 
+@given(st.lists(st.tuples(st.integers(0, 3), st.lists(st.booleans(), max_size=6)), max_size=12), st.integers(0, 20))
+def test_the_buffer_tells_whether_what_was_tracked_before_a_moment_still_waits(
+    rounds: Sequence[tuple[int, Sequence[bool]]], moment: int
+) -> None:
+    buffer = Buffer(100)
+    waiting: list[int] = []
+    for added, settled in rounds:
+        for _ in range(added):
+            waiting.append(buffer.tracked)
+            buffer.add(click(buffer.tracked))
+        sent = buffer.first()
+        answers = [*settled, *[False] * len(sent)][: len(sent)]
+        buffer.settle(sent, [Result(status="accepted") if ok else None for ok in answers])
+        waiting = [number for number, ok in zip(waiting, answers, strict=True) if not ok]
+        assert buffer.holds(moment) == any(number < moment for number in waiting)
+
+
 def test_a_full_buffer_says_so() -> None:
     buffer = Buffer(1)
     buffer.add(click(1))

@@ -4,19 +4,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import TopicAuthorizationFailedError
 from topic_records import delete_topic, records
 from waiting import wait_until
 
 from streaming.codec import decode
 from streaming.config import KafkaSettings, client_options
-from streaming.events import Event, Interaction, ItemRemoved, Kind, RecordsAcknowledged
+from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, Kind, RecordsAcknowledged
 from streaming.namespace import Namespace
 from streaming.outbox import Delivery, Outbox, Outcome
+from streaming.producer import EventProducer
 from streaming.records import Record, records_of
 from streaming.spool import Spool, SpoolPlace
 from streaming.topic_creation import ensure_topics
@@ -66,8 +70,12 @@ def topics(broker: KafkaSettings, namespace: Namespace) -> Iterator[Topics]:
     return topics
 
 
-def place(folder: Path, capacity: int = BIG) -> SpoolPlace:
-    return SpoolPlace(folder, "events", capacity, lambda: 0)
+def place(folder: Path, capacity: int = BIG, now: Callable[[], int] = lambda: 0) -> SpoolPlace:
+    return SpoolPlace(folder, "events", capacity, now)
+
+
+def an_hour_later(folder: Path) -> SpoolPlace:
+    return place(folder, now=lambda: 3_600_000)
 
 
 def outbox(kafka: KafkaSettings, topics: Topics, spool: SpoolPlace | None, drained: list[int] | None = None) -> Outbox:
@@ -215,6 +223,129 @@ def test_a_removed_item_is_spooled_with_its_tombstone(broker: KafkaSettings, top
     first, second = records(broker, topics.items)
     assert decode(first.value).event_id == "gone"
     assert (second.key, second.value) == (b"i", None)
+
+
+def item(item_id: str, at: int) -> ItemUpserted:
+    return ItemUpserted(event_id=f"{item_id}{at}", happened_at=at, received_at=at, producer="t", item_id=item_id)
+
+
+def removal(item_id: str, at: int) -> ItemRemoved:
+    return ItemRemoved(event_id=f"{item_id}{at}", happened_at=at, received_at=at, producer="t", item_id=item_id)
+
+
+def send_all(one: Outbox, events: Sequence[Event], outcome: Outcome) -> None:
+    outcomes: list[Outcome] = []
+    for event in events:
+        one.send(event, outcomes.append)
+    wait_until(lambda: outcomes == [outcome] * len(events))
+
+
+def said_of(broker: KafkaSettings, topics: Topics) -> dict[str, list[str | None]]:
+    """What the log says of each item, in its order: ids of events, None for a tombstone."""
+    found: dict[str, list[str | None]] = {}
+    for record in records(broker, topics.items):
+        said = None if record.value is None else decode(record.value).event_id
+        found.setdefault(record.key.decode(), []).append(said)
+    return found
+
+
+def test_a_newer_state_that_others_sent_is_the_last_again_after_an_older_one_was_drained(
+    broker: KafkaSettings, topics: Topics, tmp_path: Path
+) -> None:
+    away = outbox(NOWHERE, topics, place(tmp_path))
+    old = [item("changed", 1), item("removed", 1), item("own", 1), removal("back", 1), item("newer", 5), item("own", 3)]
+    send_all(away, old, Outcome.SPOOLED)
+    away.stop(0)
+    other = outbox(broker, topics, None)
+    wait_until(lambda: other.direct)
+    send_all(
+        other,
+        [item("changed", 2), removal("removed", 2), item("back", 2), item("newer", 4), item("else", 1)],
+        Outcome.SENT,
+    )
+    other.stop(10)
+
+    back = outbox(broker, topics, an_hour_later(tmp_path))
+    wait_until(lambda: back.direct)
+    back.stop(10)
+
+    assert said_of(broker, topics) == {
+        "changed": ["changed2", "changed1", "changed2"],
+        "removed": ["removed2", None, "removed1", "removed2", None],
+        "own": ["own1", "own3"],
+        "back": ["back2", "back1", None, "back2"],
+        "newer": ["newer4", "newer5"],
+        "else": ["else1"],
+    }
+    sent = sum(len(said) for said in said_of(broker, topics).values())
+    assert told_offsets(broker, topics)[topics.items, 0] == [*range(sent)]
+
+
+def spooled_before(topics: Topics, folder: Path, events: Sequence[Event]) -> None:
+    away = outbox(NOWHERE, topics, place(folder))
+    send_all(away, events, Outcome.SPOOLED)
+    away.stop(0)
+
+
+def test_what_compaction_has_left_of_a_removal_is_the_last_again_too(
+    broker: KafkaSettings, topics: Topics, tmp_path: Path
+) -> None:
+    with closing(EventProducer(broker, topics)) as producer:
+        producer.deliver([(Record(topics.items, b"gone", None), None)])
+    now = time.time_ns() // 1_000_000
+    spooled_before(topics, tmp_path, [item("gone", 1), item("gone", 2), item("again", now)])
+    back = outbox(broker, topics, an_hour_later(tmp_path))
+    wait_until(lambda: back.direct)
+    back.stop(10)
+    assert said_of(broker, topics) == {"gone": [None, "gone1", "gone2", None], "again": [f"again{now}"]}
+
+
+def test_states_that_waited_but_a_moment_are_not_looked_up(
+    broker: KafkaSettings, topics: Topics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object) -> None:
+        raise AssertionError("this takes longer than the moment")
+
+    monkeypatch.setattr("streaming.draining.NewestLast", refuse)
+    spooled_before(topics, tmp_path, [item("i", 1)])
+    back = outbox(broker, topics, place(tmp_path))
+    wait_until(lambda: back.direct)
+    back.stop(10)
+    assert said_of(broker, topics) == {"i": ["i1"]}
+
+
+def test_states_that_may_not_be_read_are_drained_all_the_same(
+    broker: KafkaSettings,
+    topics: Topics,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_args: object) -> None:
+        raise TopicAuthorizationFailedError(topics.items)
+
+    monkeypatch.setattr("streaming.draining.NewestLast", refuse)
+    spooled_before(topics, tmp_path, [item("i", 1)])
+    back = outbox(broker, topics, an_hour_later(tmp_path))
+    wait_until(lambda: back.direct)
+    back.stop(10)
+    assert said_of(broker, topics) == {"i": ["i1"]}
+    assert "may stand behind newer ones" in caplog.text
+
+
+def test_states_that_kafka_does_not_take_hold_up_nothing_else_that_was_spooled(
+    broker: KafkaSettings, topics: Topics, tmp_path: Path
+) -> None:
+    spooled_before(topics, tmp_path, [item("i", 1), click(1), item("j", 1), click(2)])
+    delete_topic(broker, topics.items)
+    back = outbox(broker, topics, an_hour_later(tmp_path))
+    wait_until(lambda: back.fill.records == 2)
+    assert ids(broker, topics) == ["e1", "e2"]
+    assert not back.direct
+    ensure_topics(broker.model_copy(update={"partitions": 1}), topics)
+    wait_until(lambda: back.direct)
+    back.stop(10)
+    assert said_of(broker, topics) == {"i": ["i1"], "j": ["j1"]}
 
 
 def told_offsets(broker: KafkaSettings, topics: Topics) -> dict[tuple[str, int], list[int]]:

@@ -112,8 +112,9 @@
 {{- fail "settings.serving.event_spool_mb is set, and collector.spool.enabled is false, so there is no volume for a spool: enable it, or unset the setting" -}}
 {{- end -}}
 {{- $size := include "flywheel.mebibytes" .spool.size -}}
-{{- if and .enabled .spool.enabled $size (lt (int $size) (mul 2 (int ($.Values.settings.serving.event_spool_mb | default 256)))) -}}
-{{- fail (printf "collector.spool.size is %s, and two spools of settings.serving.event_spool_mb, %v MB, must find room in it: raise it" .spool.size ($.Values.settings.serving.event_spool_mb | default 256)) -}}
+{{- $workers := int ($.Values.settings.serving.collector_workers | default 1) -}}
+{{- if and .enabled .spool.enabled $size (lt (int $size) (mul 2 $workers (int ($.Values.settings.serving.event_spool_mb | default 256)))) -}}
+{{- fail (printf "collector.spool.size is %s, and two spools of settings.serving.event_spool_mb, %v MB, for each of settings.serving.collector_workers, %d, must find room in it: raise it" .spool.size ($.Values.settings.serving.event_spool_mb | default 256) $workers) -}}
 {{- end -}}
 {{- if and .enabled .spool.enabled .hpa.enabled (ne (dig "scaleDown" "selectPolicy" "Disabled" (.hpa.behavior | default dict)) "Disabled") -}}
 {{- fail "collector.hpa.behavior.scaleDown.selectPolicy must be Disabled while collector.spool.enabled is true: a volume is drained after an upgrade only, so collectors are taken away by an upgrade too" -}}
