@@ -150,12 +150,13 @@ def _not_removed(compared: Compared, topic: str, gone: list[Received]) -> list[D
         (number, (record.key or b"").decode(errors="replace"), record.offset) for number, record in enumerate(gone)
     ]
     tombstones = compared.spark.createDataFrame(asked, f"number int, {key} string, at bigint")
-    rows = compared.rows(topic).select(key, "offset", flag)
+    rows = compared.rows(topic).select(key, "happened_at", "offset", flag)
     newest = (
         tombstones.join(rows, key, "left")
         .where("offset < at")
         .groupBy("number")
-        .agg(F.max_by(flag, "offset").alias("is_gone"))
+        # By the event's time, as in the log, where a newest one that is sent again lands no second time.
+        .agg(F.max_by(flag, F.struct("happened_at", "offset")).alias("is_gone"))
         .where("NOT is_gone")
     )
     return [_at(gone[row["number"]], "is a removal that the lake does not know of") for row in newest.collect()]

@@ -8,12 +8,11 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from features.config import LakeSettings
 from features.landed import ms
 from features.landed_events import landed_event
-from features.snapshots import read_batches, read_table
+from features.landed_offsets import landed_until
+from features.snapshots import read_batches
 from features.updater import HistoryUpdater
 from streaming.bounded import raw_records, records
 from streaming.config import KafkaSettings
@@ -29,7 +28,8 @@ def rebuild_histories(lake: LakeSettings, kafka: KafkaSettings, topics: Topics, 
 
     Raises SnapshotMissing without a lake, and what `HistoryUpdater.update` raises.
     """
-    count, since = 0, _landed_until(lake, kafka, topics)  # before the rows are read: what lands meanwhile is read twice
+    # Before the rows are read: what lands meanwhile is read twice.
+    count, since = 0, landed_until(lake, kafka, topics.namespace, topics.interactions)
     tail = records(kafka, topics.interactions, since=since)
     for received in itertools.chain(landed_interactions(lake, topics.namespace), tail):
         updater.update(received)
@@ -59,21 +59,11 @@ def _current_items(lake: LakeSettings, namespace: Namespace) -> list[ItemUpserte
     for batch in read_batches(lake, namespace, "items"):
         for row in batch.to_pylist():
             known = rows.get(row["item_id"])
-            if known is None or known["offset"] < row["offset"]:  # an item's records lie in one partition
+            # An item's records lie in one partition.
+            if known is None or (known["happened_at"], known["offset"]) < (row["happened_at"], row["offset"]):
                 rows[row["item_id"]] = row
     events = (landed_event("items", row) for row in rows.values() if not row["removed"])
     return [event for event in events if isinstance(event, ItemUpserted)]
-
-
-def _landed_until(lake: LakeSettings, kafka: KafkaSettings, topics: Topics) -> dict[int, int]:
-    """Return by partition of the interactions the offset from which on nothing has landed yet."""
-    columns = ("topic", "partition", "until_offset")
-    landings = read_table(lake, topics.namespace, "landings", columns=columns).arrow
-    of_topic = landings.filter(pa.compute.equal(landings["topic"], topics.interactions))
-    since = dict.fromkeys(range(kafka.partitions), 0)
-    for partition, until in zip(*(of_topic[name].to_pylist() for name in columns[1:]), strict=True):
-        since[partition] = max(since.get(partition, 0), until)
-    return since
 
 
 def _received(row: Mapping[str, Any]) -> Received:

@@ -84,8 +84,8 @@ def train(
                 name: read_table(lake, namespace, name, snapshot_id=pinned[name], columns=columns)
                 for name, columns in TRAINING_COLUMNS.items()
             }
-            tables = Tables(**{name: snapshot.arrow for name, snapshot in snapshots.items()}, until=until)
-            data = read_text(training_data(tables))
+            tables = {name: snapshot.arrow for name, snapshot in snapshots.items()}
+            data = read_text(training_data(Tables(**tables, until=until)))
             beginning = choose_beginning(registry, settings, data.groups_from)
         if is_first() and unfinished:
             unfinished.begin(found)

@@ -15,6 +15,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from features.lake_erasure import Subject, TableErased, erase_from_lake, linked_sessions, sessions_of, users_of
+from features.landed_offsets import landed_until
 from features.online_erasure import StoreErased, erase_from_store, rewrite_log, stored_users
 from models.config import artifacts_url
 from models.registry import Registry
@@ -33,7 +34,15 @@ from services.erasure.training_sets import note_training_sets_gone
 from services.spooling import spool_places
 from streaming.bounded import records
 from streaming.codec import FromTheFuture, Undecodable, decode
-from streaming.events import ErasureCompleted, ErasureEntered, Event, IdentityLinked, UserErased
+from streaming.events import (
+    ErasureCompleted,
+    ErasureEntered,
+    Event,
+    IdentityLinked,
+    Impression,
+    Interaction,
+    UserErased,
+)
 from streaming.ids import SessionId, UserId
 from streaming.ledger import Ledger, LedgerReader
 from streaming.marks import event_owner, owner_of
@@ -141,13 +150,20 @@ class Eraser:
         return Subject(user_id, sessions, cut, max((reader.ledger.cuts[one] for one in marks), default=cut))
 
     def _linked_in_log(self, user_id: UserId, cut: int) -> frozenset[SessionId]:
-        """Return the sessions that turned out to be the user's and may not have landed yet."""
+        """Return the sessions that turned out to be the user's in what may not have landed yet."""
+        settings, topics = self.settings, self.settings.topics
+        lake = settings.lake.under(settings.home)
+        since: dict[str, dict[int, int] | None] = {topics.identities: None}
+        for topic in (topics.interactions, topics.impressions):
+            since[topic] = landed_until(lake, settings.kafka, topics.namespace, topic)
         return frozenset(
             SessionId(event.session_id)
-            for batch in records(self.settings.kafka, self.settings.topics.identities)
+            for topic, offsets in since.items()
+            for batch in records(settings.kafka, topic, since=offsets)
             for record in batch
-            if isinstance(event := record.event, IdentityLinked)
+            if isinstance(event := record.event, IdentityLinked | Interaction | Impression)
             and event.user_id == user_id
+            and event.session_id is not None
             and min(record.appended_at, event.received_at) <= cut
         )
 

@@ -39,6 +39,7 @@ def act(number: int) -> Interaction:
     )
 
 
+NEWEST = ItemUpserted(**envelope("d2"), item_id="d", title="changed by others while a collector spooled")
 ITEMS: list[Event] = [
     ItemUpserted(**envelope("a1"), item_id="a", title="first"),
     ItemUpserted(
@@ -52,6 +53,9 @@ ITEMS: list[Event] = [
     ItemUpserted(**envelope("b1"), item_id="b", text="long", available_from=NOW, available_until=NOW + 1),
     ItemUpserted(**envelope("c1"), item_id="c"),
     ItemRemoved(**envelope("c2"), item_id="c"),
+    NEWEST,
+    ItemUpserted(**envelope("d1", NOW - 1), item_id="d", title="spooled"),
+    NEWEST,
 ]
 
 
@@ -91,5 +95,5 @@ def test_the_histories_and_the_catalogue_are_what_they_were(
     delete_topic(broker, topics.items)
     ensure_topics(broker, topics)
     with closing(EventProducer(broker, topics)) as again:
-        assert rebuild_catalogue(lake, broker, topics, again) == 2
+        assert rebuild_catalogue(lake, broker, topics, again) == 3
     assert catalogue() == before

@@ -333,6 +333,21 @@ def test_a_crash_between_the_commits_a_pending_erasure_and_expiry_leave_no_trace
     assert {each.verdict for each in one.search(RETURNING).values()} == {"gone", "gone by"}
 
 
+def test_a_session_that_only_what_has_not_landed_links_to_the_user_goes_too(tenants, erased):
+    one, _ = tenants
+    one.publish(click(30, None, "late guest"))
+    one.land()
+    assert "c30" in one.ids("interactions")
+    one.publish(click(31, "late user", "late guest"))
+
+    signed, _ = Eraser(one.settings, one.spark).erase(UserId("late user"))
+
+    assert signed.receipt.sessions == 1
+    one.land()
+    assert one.ids("interactions") == ["c11", "c2", "c5"]
+    assert one.problems() == []
+
+
 def test_who_comes_back_under_the_same_id_is_a_new_user(tenants, erased):
     one, _ = tenants
     now = time.time_ns() // 1_000_000
