@@ -34,7 +34,7 @@ class PortTaken(FlywheelError):
 def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> NoReturn:
     """Replace this process by the server of a service; it ends with the signal that ends it.
 
-    One worker is served by itself: whoever started the process supervises it. Several are BentoML's own business.
+    One worker is served by itself: whoever started the process supervises it. Several have a supervisor.
     What would only come out in the worker is checked before. Raises KeysRequired when the settings would open the
     service without keys, KeyFileBroken, SurfacesBroken, BrokerAddressMissing, ErasureKeyMissing, PlaceMissing,
     SpoolUnusable and PortTaken.
@@ -54,17 +54,20 @@ def serve(name: ServiceName, settings: Settings, environ: Mapping[str, str]) -> 
     workers = serving.recommender_workers if name == "recommender" else serving.collector_workers
     # With an arena for each thread, glibc keeps several times what the threads that read the log have freed.
     environment = {"MALLOC_ARENA_MAX": "2", **environ, **_bentoml_environment(name, settings.home, workers)}
-    target = f"services.{name}:{name}"
-    if workers > 1:
-        address = ["--host", serving.host, "--port", str(port or _free_port(serving.host))]
-        os.execve(sys.executable, [sys.executable, "-m", "bentoml", "serve", target, *address], environment)  # noqa: S606
+    arguments = ["-m", _WORKER, f"services.{name}:{name}", "--backlog", str(_BACKLOG)]
+    # Also where several sockets are to share the port: they would share it with those of another service as well.
     listening = _listen(serving.host, port or 0)
     host, port = listening.getsockname()[:2]
     sys.stdout.write(f"{name} listens on http://{host}:{port}\n")
     sys.stdout.flush()
+    if workers > 1:
+        from services.workers import supervise  # noqa: PLC0415 - BentoML takes a second to import, which one need not
+
+        listening.close()
+        supervise(arguments, workers, (host, port), environment)
+        sys.exit(0)
     listening.set_inheritable(True)
-    arguments = ["-m", _WORKER, target, "--fd", str(listening.fileno()), "--backlog", str(_BACKLOG)]
-    os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, *arguments, "--fd", str(listening.fileno())], environment)  # noqa: S606
 
 
 def _bentoml_environment(name: ServiceName, home: Path, workers: int) -> dict[str, str]:
@@ -88,8 +91,3 @@ def _listen(host: str, port: int) -> socket.socket:
         raise PortTaken(f"cannot listen on {host}:{port}: {error.strerror}; choose another port") from error
     listening.listen(_BACKLOG)
     return listening
-
-
-def _free_port(host: str) -> int:
-    with _listen(host, 0) as probe:
-        return int(probe.getsockname()[1])

@@ -4,14 +4,16 @@ import inspect
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from _bentoml_sdk import Service
 from waiting import wait_until
@@ -180,6 +182,27 @@ def test_several_collectors_share_the_port_and_keep_a_spool_each(variables: dict
         assert sum(float(count.rpartition(" ")[2]) for count in counts) == 20
         # The least over both workers, while one connection asks one of them.
         wait_until(lambda: series(server.client, "flywheel_producer_connected") == ["flywheel_producer_connected 1.0"])
+
+
+def test_connections_that_come_at_once_are_spread_over_the_workers(variables: dict[str, str], tmp_path: Path) -> None:
+    with serving("collector", tmp_path, {**variables, "FLYWHEEL_SERVING__COLLECTOR_WORKERS": "2"}) as server:
+        address = server.client.base_url.host, server.client.base_url.port
+        workers = psutil.Process(server.process.pid).children()
+        assert len(workers) == 2
+        with ExitStack() as held:
+            for _ in range(64):
+                held.enter_context(socket.create_connection(address))
+            wait_until(lambda: sum(_connections(worker) for worker in workers) >= 64)
+            # Each goes to either one by a hash: all to one has a chance of 2 in 2 ** 64.
+            assert all(_connections(worker) for worker in workers)
+
+        workers[0].kill()
+        workers[0].wait(10)
+        wait_until(lambda: len(psutil.Process(server.process.pid).children()) == 2)  # another one in its place
+
+
+def _connections(process: psutil.Process) -> int:
+    return sum(one.status == psutil.CONN_ESTABLISHED for one in process.net_connections(kind="tcp4"))
 
 
 @pytest.mark.parametrize(
