@@ -173,7 +173,7 @@ class ModelSettings(BaseModel):
     checkpoint_steps: int = Field(0, ge=0, description="steps of a model between checkpoints; 0 = none")
     checkpoints_kept: int = Field(3, ge=1, description="newest checkpoints kept of each part of training")
     resume_hours: float = Field(
-        12, ge=0, description="`train` without --until goes on with an interrupted one whose cut is no older than this"
+        12, ge=0, description="age of its cut up to which a training that was interrupted is gone on with, hours"
     )
     vocabulary: VocabularySettings = VocabularySettings()
     tensorboard: str | None = Field(None, description="folder of training's TensorBoard event files; unset = in home")

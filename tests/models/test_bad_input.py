@@ -1,6 +1,5 @@
 """Input that nobody should send: a clear error, or the documented fallback."""
 
-import hashlib
 import json
 import math
 import shutil
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import small
+from resigned import resign
 
 from features.history import History, HistoryEvent
 from features.popularity import PopularityWindow
@@ -182,14 +182,6 @@ def test_training_without_a_single_history_says_what_is_missing() -> None:
 def copy(artifact: Path, tmp_path: Path) -> Path:
     shutil.copytree(artifact, tmp_path / "copy")
     return tmp_path / "copy"
-
-
-def resign(folder: Path) -> None:
-    """Make the manifest fit the files again, as whoever wrote the wrong file would have."""
-    manifest = json.loads((folder / MANIFEST).read_text())
-    for name in manifest["files"]:
-        manifest["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 def test_an_artifact_whose_ranker_reads_other_features_says_what_to_do(copy: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,10 +16,12 @@ import msgspec
 import pytest
 from environ import without_settings
 from lake import write_rows
+from resigned import resign
 from rich.console import Console
 
 from features.config import LakeSettings
 from features.popularity import PopularityWindow
+from models.artifact import METRICS
 from models.bootstrap import bootstrap_mean
 from models.content import ItemContent
 from models.gate import SliceOverlaps
@@ -124,14 +127,17 @@ def test_the_champion_stands_beside_the_model_unless_it_is_the_model_or_saw_the_
     shop: Shop, artifact: Artifact, tmp_path: Path
 ) -> None:
     registry, heard = Registry(str(tmp_path), SHOP), []
-    for version in ("champion1", shop.version):
-        registry.add(artifact[0], version)
-    registry.promote(Champion(number=1, model_version="champion1", change="promote", changed_at=1, gate={}))
+    same = Path(shutil.copytree(artifact[0], tmp_path / "same"))
+    (same / METRICS).write_text("{}")  # another model by what was measured, with the same weights
+    champion = resign(same)
+    registry.add(artifact[0], shop.version)
+    registry.add(same, champion)
+    registry.promote(Champion(number=1, model_version=champion, change="promote", changed_at=1, gate={}))
     found = compare(shop.ground(registry), shop.version, False, heard.append).comparison
-    assert [row.name for row in found.rows[:2]] == [shop.version, "champion champion1"]
+    assert [row.name for row in found.rows[:2]] == [shop.version, f"champion {champion}"]
     assert found.rows[1].lead["ndcg10"] == Interval(0.0, 0.0, 0.0)  # they are the same weights
     assert heard[:3] == [shop.version, "champion", "popularity"]
-    of_itself = compare(shop.ground(registry), "champion1", False, heard.append)
+    of_itself = compare(shop.ground(registry), champion, False, heard.append)
     assert of_itself.comparison.left_out["champion"] == "it is this model"
 
 
