@@ -62,7 +62,7 @@ def _on_the_world(report: dict[str, Any], parts: list[str], console: Console, op
             machine.write(options.json, report)
         if "served" in parts:
             stack: Any = import_module("serving_stack")
-            with stack.running(home, world, home / "artifact", version, options.interactions) as up:
+            with stack.running(home, world, home / "artifact", version, options) as up:
                 served: Any = import_module("serving_served")
                 report[served.KEY] = found = served.run(up, world, options)
                 console.print(served.table(found))
@@ -93,6 +93,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--soak", type=int, default=0, metavar="REQUESTS", help="so many more before memory is read")
     for name, default in (("items", 100_000), ("users", 50_000), ("events", 50), ("interactions", 100_000)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"of the world, {default:,} by default")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the recommender, 1 by default")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if options.quick:

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from argparse import Namespace as Options
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -51,8 +52,11 @@ class Stack:
 
 
 @contextmanager
-def running(home: Path, world: World, artifact: Path, version: str, interactions: int) -> Iterator[Stack]:
-    """Start everything under `home`, which is empty, and fill it; all is stopped in the end."""
+def running(home: Path, world: World, artifact: Path, version: str, options: Options) -> Iterator[Stack]:
+    """Start everything under `home`, which is empty, and fill it; all is stopped in the end.
+
+    Of the program's options `interactions` is how many the log has, `workers` the recommender's processes.
+    """
     environ = without_settings()
     with ExitStack() as held:
         settings = Settings(home=home)
@@ -66,10 +70,12 @@ def running(home: Path, world: World, artifact: Path, version: str, interactions
                 "kafka": broker.settings,
                 "store": valkey.settings.under(home),
                 "model": settings.model.under(home),
-                "serving": ServingSettings(recommender_port=port, surfaces_file=SURFACES),
+                "serving": ServingSettings(
+                    recommender_port=port, recommender_workers=options.workers, surfaces_file=SURFACES
+                ),
             }
         )
-        fill(settings, world, artifact, version, interactions)
+        fill(settings, world, artifact, version, options.interactions)
         environ |= settings_environ(settings)
         began = time.monotonic()
         with _served(home, environ, "recommender", port) as first:
