@@ -29,7 +29,7 @@ def rebuild_histories(lake: LakeSettings, kafka: KafkaSettings, topics: Topics, 
     Raises SnapshotMissing without a lake, and what `HistoryUpdater.update` raises.
     """
     # Before the rows are read: what lands meanwhile is read twice.
-    count, since = 0, landed_until(lake, kafka, topics.namespace, topics.interactions)
+    count, since = 0, landed_until(lake, kafka, topics)[topics.interactions]
     tail = records(kafka, topics.interactions, since=since)
     for received in itertools.chain(landed_interactions(lake, topics.namespace), tail):
         updater.update(received)

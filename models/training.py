@@ -1,16 +1,14 @@
 """The training job: from the lake's tables at one snapshot each to an artifact in the registry."""
 
 import importlib.metadata
-import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from features.config import LakeSettings
-from features.snapshots import current_snapshot_id, read_table, snapshot_ids
+from features.snapshots import current_snapshot_id, read_table
 from models.artifact import write_artifact
 from models.beginning import choose_beginning
 from models.checkpoints import Checkpoints, NotSaved, OtherRun
@@ -24,7 +22,7 @@ from models.registry import Registry
 from models.sharding import is_first, of_first, process_group
 from models.spec import Lineage
 from models.text_reading import text_reader
-from models.unfinished import Ground, Unfinished, deciding
+from models.unfinished import TrainingInputs, Unfinished, deciding, resumable
 from streaming.namespace import Namespace
 
 TRAINING_COLUMNS = {
@@ -33,8 +31,6 @@ TRAINING_COLUMNS = {
     "item_features": ("item_id", "event_timestamp", "item_interactions_total", "item_mean_value"),
     "examples": ("*",),
 }
-
-_log = logging.getLogger(__name__)
 
 _NOTHING = -1  # instead of the id of a table that nothing was written to; Iceberg's are positive
 
@@ -58,13 +54,13 @@ def train(
     until: int,
     progress: Progress,
     *,
-    unfinished_from: int | None = None,
+    resume_from: int | None = None,
 ) -> TrainedModel:
     """Train on what happened before `until` (ms) and add the artifact to the registry.
 
     Under torchrun every process trains, and the first one writes and reports to `progress`. Checkpoints, where they are
-    set, stay until the artifact is in the registry: an interrupted training whose own cut was at `unfinished_from` (ms)
-    or later is gone on with, on its own cut and snapshots, while the lake has those and the settings are the same.
+    set, stay until the artifact is in the registry: an interrupted training whose own cut was at `resume_from` (ms)
+    or later is resumed, on its own cut and snapshots, while the lake has those and the settings are the same.
     Raises SnapshotMissing without a lake, NotEnoughData when it holds too little, OtherRun when there are checkpoints
     of the same data with other settings, TrainingDiverged, NoChampion and ChampionUnfit when training is to start from
     a champion that is not there or does not fit, TextExtraMissing when text is to be read and the extra is not
@@ -76,10 +72,10 @@ def train(
     registry = Registry(artifacts_url(settings), namespace)
     with process_group():
         with timer.part("read"):
-            found = _newest(settings, lake, namespace, registry, until)
-            if is_first() and unfinished and unfinished_from is not None:
-                found = _gone_on(unfinished.ground(), found, unfinished_from, lake, namespace)
-            until, pinned = _of_first_ground(found)
+            inputs = _newest(settings, lake, namespace, registry, until)
+            if is_first() and unfinished and resume_from is not None:
+                inputs = resumable(unfinished.inputs(), inputs, resume_from, lake, namespace)
+            until, pinned = _of_first_process(inputs)
             snapshots = {
                 name: read_table(lake, namespace, name, snapshot_id=pinned[name], columns=columns)
                 for name, columns in TRAINING_COLUMNS.items()
@@ -88,14 +84,14 @@ def train(
             data = read_text(training_data(Tables(**tables, until=until)))
             beginning = choose_beginning(registry, settings, data.groups_from)
         if is_first() and unfinished:
-            unfinished.begin(found)
+            unfinished.begin(inputs)
         lineage = Lineage(
             snapshots={name: one.snapshot_id for name, one in snapshots.items() if one.snapshot_id is not None},
             seed=settings.seed,
-            code_version=found.code_version,
+            code_version=inputs.code_version,
             parent=beginning.parent.version if beginning.parent else None,
         )
-        with _ended_where_it_fails_again(unfinished):
+        with _forgotten_where_it_would_fail_again(unfinished):
             fitted = fit(data, settings, lineage, timer, checkpoints, beginning.parent)
         with timer.part("export"), tempfile.TemporaryDirectory() as folder:
             parts = artifact_parts(fitted, data)
@@ -110,10 +106,10 @@ def train(
 
 def _newest(
     settings: ModelSettings, lake: LakeSettings, namespace: Namespace, registry: Registry, until: int
-) -> Ground:
+) -> TrainingInputs:
     """Return what a training that begins now is made from."""
     champion = registry.champion()
-    return Ground(
+    return TrainingInputs(
         until=until,
         snapshots={name: current_snapshot_id(lake, namespace, name) for name in TRAINING_COLUMNS},
         settings=deciding(settings),
@@ -122,38 +118,9 @@ def _newest(
     )
 
 
-def _gone_on(kept: Ground | None, new: Ground, since: int, lake: LakeSettings, namespace: Namespace) -> Ground:
-    """Return the ground of the training that was interrupted where it can be gone on with, else the `new` one."""
-    if kept is None:
-        return new
-    gone = [name for name in TRAINING_COLUMNS if not _can_be_read(kept, new, lake, namespace, name)]
-    reasons = {
-        "it is too old": kept.until < since,
-        "its settings were others": kept.settings != new.settings,
-        "its code was another": kept.code_version != new.code_version,
-        "the champion has changed": kept.champion != new.champion,
-        f"the lake has let go of its snapshots of {', '.join(gone)}": bool(gone),
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            _log.warning("an interrupted training is not gone on with: %s", reason)
-            return new
-    until = datetime.fromtimestamp(kept.until / 1000, UTC).isoformat()
-    _log.warning("going on with the interrupted training on what happened before %s", until)
-    return kept
-
-
-def _can_be_read(kept: Ground, new: Ground, lake: LakeSettings, namespace: Namespace, table: str) -> bool:
-    """Whether a table can still be read as it was; one that was empty only while it is."""
-    snapshot = kept.snapshots.get(table)
-    if snapshot is None:
-        return new.snapshots[table] is None
-    return snapshot in snapshot_ids(lake, namespace, table)
-
-
 @contextmanager
-def _ended_where_it_fails_again(unfinished: Unfinished | None) -> Iterator[None]:
-    """Forget a training that would fail in the same way when it is gone on with."""
+def _forgotten_where_it_would_fail_again(unfinished: Unfinished | None) -> Iterator[None]:
+    """Forget a training that would fail in the same way when it is resumed."""
     try:
         yield
     except (TrainingDiverged, OtherRun):
@@ -162,7 +129,7 @@ def _ended_where_it_fails_again(unfinished: Unfinished | None) -> Iterator[None]
         raise
 
 
-def _of_first_ground(own: Ground) -> tuple[int, dict[str, int | None]]:
+def _of_first_process(own: TrainingInputs) -> tuple[int, dict[str, int | None]]:
     """Return the cut and snapshots of the first process in all of them, though the clock and the lake move."""
     ids = (own.snapshots[name] for name in TRAINING_COLUMNS)
     cut, *snapshots = of_first([own.until, *(_NOTHING if one is None else one for one in ids)])

@@ -41,8 +41,8 @@ class Cut:
     until: int
     named: bool
 
-    def unfinished_from(self, resume_hours: float) -> int | None:
-        """Return from which cut on, ms, an interrupted training is gone on with instead, None for never."""
+    def resume_from(self, resume_hours: float) -> int | None:
+        """Return from which cut on, ms, an interrupted training is resumed instead, None for never."""
         return None if self.named else self.until - int(resume_hours * 3_600_000)
 
 
@@ -61,8 +61,8 @@ def retrain(settings: Settings, cut: Cut, now: datetime, progress: Progress) -> 
             board.heard(part, step)
             progress(part, step)
 
-        since = cut.unfinished_from(model.resume_hours)
-        trained = train(model, lake, namespace, cut.until, report, unfinished_from=since)
+        since = cut.resume_from(model.resume_hours)
+        trained = train(model, lake, namespace, cut.until, report, resume_from=since)
         board.finish(trained.metrics)
     registry = Registry(artifacts_url(model), namespace)
     cache = ModelCache(registry, namespace)

@@ -44,7 +44,7 @@ class Drain:
         while not self.stopping.is_set() and (spooled := spool.first(_AT_ONCE, but=self.topics.states)):
             self._remove(spool, spooled, self._deliver(spooled))
         for topic in self.topics.states:
-            while not self.stopping.is_set() and (spooled := spool.first(_AT_ONCE, of=[topic])):
+            while not self.stopping.is_set() and (spooled := spool.first(_AT_ONCE, topic=topic)):
                 self._send_states(spool, topic, spooled)
 
     def close(self) -> None:
@@ -63,21 +63,14 @@ class Drain:
         # Last, so that whoever goes on after a crash looks too.
         self._remove(spool, spooled, delivered)
 
-    def _order(self, spool: Spool, topic: str, spooled: Sequence[Spooled]) -> NewestLast | None:
-        """Return what watches the keys of a spool, None where the topic may not be read."""
-        found = self._orders.get((spool.path, topic))
-        if found is not None:
-            found.watch([one.record.key for one in spooled])
-            return found
-        try:
-            new = NewestLast(self.kafka, self.topics, topic, spool.keys(topic), spooled[0].spooled_at)
-        except AuthorizationError as error:
-            _tell_unread(topic, error)
-            return None
-        except KafkaError as error:
-            raise NotDurable(f"what was spooled for {topic} waits: {error}") from error
-        self._orders[spool.path, topic] = new
-        return new
+    def _order(self, spool: Spool, topic: str, spooled: Sequence[Spooled]) -> NewestLast:
+        """Return what watches the keys of a spool."""
+        order = self._orders.get((spool.path, topic))
+        if order is None:
+            order = NewestLast(self.kafka, self.topics, topic, spool.keys(topic), spooled[0].spooled_at)
+            self._orders[spool.path, topic] = order
+        order.watch([one.record.key for one in spooled])
+        return order
 
     def _put_newest_last(self, order: NewestLast) -> None:
         try:
@@ -86,7 +79,10 @@ class Drain:
                 for future in [self.producer.send_record(record) for record in again]:
                     self.note(future.get(timeout=self.acknowledge_ms / 1000))
         except AuthorizationError as error:
-            _tell_unread(order.topic, error)
+            # What was acknowledged must not wait until somebody grants the right.
+            _log.error(
+                "states spooled for %s may stand behind newer ones, which may not be read: %s", order.topic, error
+            )
         except KafkaError as error:
             raise NotDurable(f"what was spooled for {order.topic} waits: {error}") from error
 
@@ -115,8 +111,3 @@ class Drain:
             self.drained(len(delivered))
         if len(delivered) < len(spooled):
             raise NotDurable("Kafka did not acknowledge all that was spooled")
-
-
-def _tell_unread(topic: str, error: KafkaError) -> None:
-    """Log that a right is missing; what was acknowledged must not wait until somebody grants it."""
-    _log.error("states that were spooled for %s may stand behind newer ones, which may not be read: %s", topic, error)

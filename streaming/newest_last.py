@@ -44,13 +44,10 @@ class NewestLast:
         self._topics = topics
         self.topic = topic
         self._keys = set(keys)
+        self._since_ms = max(0, spooled_at - _CLOCKS_MS)
         self._states: dict[bytes, _State] = {}
+        self._partitions: list[TopicPartition] = []
         self._consumer: KafkaConsumer = connect(kafka, ConsumerSpec(topics=[topic], group=""))
-        numbers = sorted(self._consumer.partitions_for_topic(topic) or ())
-        self._partitions = [TopicPartition(topic, number) for number in numbers]
-        if self._partitions:
-            self._consumer.assign(self._partitions)
-            seek(self._consumer, self._partitions, None, max(0, spooled_at - _CLOCKS_MS))
 
     def watch(self, keys: Collection[bytes]) -> None:
         """Watch further keys, which were spooled only now, from here on."""
@@ -62,6 +59,8 @@ class NewestLast:
         While that is sent others may send too: ask again until nothing is returned. Raises BrokerUnavailable and
         KafkaError.
         """
+        if not self._partitions:
+            self._begin()
         if self._partitions:
             self._consumer.resume(*self._partitions)
             for batch in read_until(self._consumer, self._consumer.end_offsets(self._partitions)):
@@ -72,6 +71,14 @@ class NewestLast:
     def close(self) -> None:
         """Disconnect."""
         self._consumer.close()
+
+    def _begin(self) -> None:
+        numbers = sorted(self._consumer.partitions_for_topic(self.topic) or ())
+        partitions = [TopicPartition(self.topic, number) for number in numbers]
+        if partitions:
+            self._consumer.assign(partitions)
+            seek(self._consumer, partitions, None, self._since_ms)
+            self._partitions = partitions
 
     def _take(self, record: Any) -> None:
         if record.key not in self._keys:

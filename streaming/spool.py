@@ -188,12 +188,12 @@ class Spool:
             done.set_exception(refusal)
         return done
 
-    def first(self, limit: int, *, of: Collection[str] | None = None, but: Collection[str] = ()) -> list[Spooled]:
+    def first(self, limit: int, *, topic: str | None = None, but: Collection[str] = ()) -> list[Spooled]:
         """Return the oldest records, at most `limit`, in the order of appending; raises SpoolFailed.
 
-        Only those of the topics `of`, where it is given, and none of the topics `but`.
+        Only those of the `topic`, where one is given, and none of the topics `but`.
         """
-        return self._in_writer(lambda: self._read(limit, of, but))
+        return self._in_writer(lambda: self._read(limit, topic, but))
 
     def keys(self, topic: str) -> frozenset[bytes]:
         """Return the keys of a topic that it holds records of; raises SpoolFailed."""
@@ -283,12 +283,11 @@ class Spool:
         for append in appends:
             append.done.set_result(None)
 
-    def _read(self, limit: int, of: Collection[str] | None = None, but: Collection[str] = ()) -> list[Spooled]:
+    def _read(self, limit: int, topic: str | None, but: Collection[str]) -> list[Spooled]:
         rows = self._connection.execute(
-            "SELECT number, spooled_at, topic, key, value, headers FROM spooled WHERE (:of IS NULL OR topic IN "
-            "(SELECT value FROM json_each(:of))) AND topic NOT IN (SELECT value FROM json_each(:but)) "
-            "ORDER BY number LIMIT :limit",
-            {"of": None if of is None else json.dumps([*of]), "but": json.dumps([*but]), "limit": limit},
+            "SELECT number, spooled_at, topic, key, value, headers FROM spooled WHERE topic = coalesce(?, topic) "
+            "AND topic NOT IN (SELECT value FROM json_each(?)) ORDER BY number LIMIT ?",
+            (topic, json.dumps([*but]), limit),
         )
         return [
             Spooled(number, spooled_at, Record(topic, key, value, msgspec.json.decode(headers, type=_Headers)))

@@ -29,25 +29,26 @@ def hosted(build: Callable[[], Application]) -> type:
     class Hosted:
         def __init__(self) -> None:
             self.application = build()
+            self.next_refresh: asyncio.TimerHandle | None = None
 
         @bentoml.on_startup  # type: ignore[untyped-decorator]
         async def start(self) -> None:
             await self.application.start()
-            self.refreshing = asyncio.create_task(_refresh(self.application))
+            self.refresh()
 
         @bentoml.on_shutdown  # type: ignore[untyped-decorator]
         async def stop(self) -> None:
-            self.refreshing.cancel()
+            if self.next_refresh is not None:
+                self.next_refresh.cancel()
             await self.application.stop()
 
+        def refresh(self) -> None:
+            """Set the worker's gauges now and then: /metrics asks any of the workers for all of them."""
+            # First, so that an error, which the loop logs, ends nothing.
+            self.next_refresh = asyncio.get_running_loop().call_later(_REFRESH_S, self.refresh)
+            self.application.refresh_metrics()
+
     return Hosted
-
-
-async def _refresh(application: Application) -> None:
-    """Set a worker's gauges now and then: another worker may be the one that /metrics asks for all of them."""
-    while True:
-        application.refresh_metrics()
-        await asyncio.sleep(_REFRESH_S)
 
 
 class FrontedService(Service):

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from services.api.schemas import MAX_BATCH
 from services.client.errors import BufferFull
@@ -14,8 +15,7 @@ class Buffer:
     """The events that were tracked and are not durable yet, oldest first. Not safe to share; its client guards it."""
 
     capacity: int
-    _events: deque[EventBody] = field(default_factory=deque)
-    _numbers: deque[int] = field(default_factory=deque)  # of the events, in the order of tracking
+    _events: deque[tuple[int, EventBody]] = field(default_factory=deque)  # numbered in the order of tracking
     _tracked: int = 0
 
     def __len__(self) -> int:
@@ -29,7 +29,7 @@ class Buffer:
 
     def holds(self, tracked: int) -> bool:
         """Whether any of the first `tracked` events waits."""
-        return bool(self._numbers) and self._numbers[0] < tracked
+        return bool(self._events) and self._events[0][0] < tracked
 
     def add(self, event: EventBody) -> None:
         """Append an event; raises BufferFull."""
@@ -38,26 +38,21 @@ class Buffer:
                 f"{self.capacity} events wait for the collector already: it takes them more slowly than they come, or "
                 "does not answer"
             )
-        self._events.append(event)
-        self._numbers.append(self._tracked)
+        self._events.append((self._tracked, event))
         self._tracked += 1
 
     def first(self) -> list[EventBody]:
         """Return what goes in the next body; it stays until it is settled."""
-        return [self._events[number] for number in range(min(MAX_BATCH, len(self._events)))]
+        return [event for _, event in islice(self._events, MAX_BATCH)]
 
     def settle(self, sent: Sequence[EventBody], results: Sequence[Result | None]) -> None:
         """Drop the events of `sent`, which are the first ones, that have a result."""
-        numbers = [self._numbers.popleft() for _ in sent]
-        left = [at for at, result in enumerate(results) if result is None]
-        for _ in sent:
-            self._events.popleft()
-        self._events.extendleft(sent[at] for at in reversed(left))
-        self._numbers.extendleft(numbers[at] for at in reversed(left))
+        first = [self._events.popleft() for _ in sent]
+        left = [one for one, result in zip(first, results, strict=True) if result is None]
+        self._events.extendleft(reversed(left))
 
     def take(self) -> list[EventBody]:
         """Return everything that waits, and forget it."""
-        events = [*self._events]
+        events = [event for _, event in self._events]
         self._events.clear()
-        self._numbers.clear()
         return events

@@ -152,10 +152,8 @@ class Eraser:
     def _linked_in_log(self, user_id: UserId, cut: int) -> frozenset[SessionId]:
         """Return the sessions that turned out to be the user's in what may not have landed yet."""
         settings, topics = self.settings, self.settings.topics
-        lake = settings.lake.under(settings.home)
-        since: dict[str, dict[int, int] | None] = {topics.identities: None}
-        for topic in (topics.interactions, topics.impressions):
-            since[topic] = landed_until(lake, settings.kafka, topics.namespace, topic)
+        landed = landed_until(settings.lake.under(settings.home), settings.kafka, topics)
+        since = {topics.identities: None, **{one: landed[one] for one in (topics.interactions, topics.impressions)}}
         return frozenset(
             SessionId(event.session_id)
             for topic, offsets in since.items()

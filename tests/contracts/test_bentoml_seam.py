@@ -173,6 +173,8 @@ def test_several_workers_share_the_port_and_the_metrics(variables: dict[str, str
 def test_several_collectors_share_the_port_and_keep_a_spool_each(variables: dict[str, str], tmp_path: Path) -> None:
     with serving("collector", tmp_path, {**variables, "FLYWHEEL_SERVING__COLLECTOR_WORKERS": "2"}) as server:
         wait_until(lambda: len([*tmp_path.rglob("*.spool")]) == 2)
+        # The least over both workers, while one connection asks one of them: events go to Kafka at once from now on.
+        wait_until(lambda: series(server.client, "flywheel_producer_connected") == ["flywheel_producer_connected 1.0"])
         for number in range(20):
             with httpx.Client(base_url=server.client.base_url) as client:
                 body = {"user_id": "u1", "item_id": f"i{number}", "kind": "view"}
@@ -180,8 +182,6 @@ def test_several_collectors_share_the_port_and_keep_a_spool_each(variables: dict
                 assert answer.status_code == 200, answer.text
         counts = [line for line in series(server.client, "flywheel_events_total") if 'status="accepted"' in line]
         assert sum(float(count.rpartition(" ")[2]) for count in counts) == 20
-        # The least over both workers, while one connection asks one of them.
-        wait_until(lambda: series(server.client, "flywheel_producer_connected") == ["flywheel_producer_connected 1.0"])
 
 
 def test_connections_that_come_at_once_are_spread_over_the_workers(variables: dict[str, str], tmp_path: Path) -> None:

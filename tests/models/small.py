@@ -1,5 +1,7 @@
 """A small world as the lake's tables, and training on it in processes that tests start."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -96,6 +98,20 @@ def tables() -> Tables:
         }
     )
     return Tables(interactions, catalogue, features, examples, until=NOW)
+
+
+CUT = NOW - DAY_MS + 17 * 60_000
+"""Three of each user's twenty events are later."""
+
+
+def variables() -> dict[str, str]:
+    """What makes the command train the small model."""
+    sections = {name: getattr(SETTINGS, name).model_dump(exclude_unset=True) for name in ("retrieval", "ranking")}
+    return {"FLYWHEEL_MODEL__SEED": str(SEED)} | {
+        f"FLYWHEEL_MODEL__{section.upper()}__{name.upper()}": json.dumps(value)
+        for section, values in sections.items()
+        for name, value in values.items()
+    }
 
 
 def lake_tables() -> dict[str, pa.Table]:

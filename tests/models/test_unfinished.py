@@ -42,7 +42,7 @@ class Shop:
             if part == stop_in and step.share > 0.5:
                 raise saved.Stop
 
-        return train(settings.under(self.home), self.lake, SHOP, until, progress, unfinished_from=SINCE)
+        return train(settings.under(self.home), self.lake, SHOP, until, progress, resume_from=SINCE)
 
     def interrupted(self, until: int = small.NOW) -> None:
         """Train until it is interrupted in the last part; then more lands."""
@@ -50,13 +50,13 @@ class Shop:
             self.train(until, "retrieval refit")
         write_lake(self.home, SHOP, {"interactions": small.lake_tables()["interactions"].slice(0, 3)})
 
-    def ground_of_another(self, settings: ModelSettings = SETTINGS) -> int:
+    def cut_of_another(self, settings: ModelSettings = SETTINGS) -> int:
         """Start again half a day later and stop; returns the cut of that."""
         with pytest.raises(saved.Stop):
             self.train(LATER, "retrieval", settings)
-        ground = Unfinished(self.home / "checkpoints" / SHOP).ground()
-        assert ground is not None
-        return ground.until
+        inputs = Unfinished(self.home / "checkpoints" / SHOP).inputs()
+        assert inputs is not None
+        return inputs.until
 
 
 @pytest.fixture
@@ -64,40 +64,40 @@ def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path, write_lake(tmp_path, SHOP, small.lake_tables()), set())
 
 
-def test_it_goes_on_with_its_own_cut_and_snapshots(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_it_is_resumed_on_its_own_cut_and_snapshots(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("uninterrupted")
     first = {table: current_snapshot_id(shop.lake, SHOP, table) for table in ("interactions", "items")}
     shop.interrupted()
 
-    gone_on = shop.train(LATER)
+    resumed = shop.train(LATER)
 
     assert shop.heard == {"retrieval refit"}  # all before it was done
-    assert gone_on.trained_until == small.NOW
-    assert {table: gone_on.lineage.snapshots[table] for table in first} == first
+    assert resumed.trained_until == small.NOW
+    assert {table: resumed.lineage.snapshots[table] for table in first} == first
     whole = Shop(other, write_lake(other, SHOP, small.lake_tables()), set()).train(small.NOW)
     losses = {name for name in whole.metrics if "loss" in name}
     assert losses
-    assert {name: gone_on.metrics[name] for name in losses} == {name: whole.metrics[name] for name in losses}
+    assert {name: resumed.metrics[name] for name in losses} == {name: whole.metrics[name] for name in losses}
 
 
 def test_once_it_is_done_the_next_one_begins_anew(shop: Shop) -> None:
     shop.train(small.NOW)
 
-    assert Unfinished(shop.home / "checkpoints" / SHOP).ground() is None
-    assert shop.ground_of_another() == LATER
+    assert Unfinished(shop.home / "checkpoints" / SHOP).inputs() is None
+    assert shop.cut_of_another() == LATER
 
 
-def test_too_old_a_one_is_not_gone_on_with(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_old_a_one_is_not_resumed(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     shop.interrupted(SINCE - 1)
 
-    assert shop.ground_of_another() == LATER
+    assert shop.cut_of_another() == LATER
     assert "it is too old" in caplog.text
 
 
 def test_with_other_settings_training_begins_anew(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     shop.interrupted()
 
-    assert shop.ground_of_another(SETTINGS.model_copy(update={"seed": small.SEED + 1})) == LATER
+    assert shop.cut_of_another(SETTINGS.model_copy(update={"seed": small.SEED + 1})) == LATER
     assert "its settings were others" in caplog.text
 
 
@@ -108,7 +108,7 @@ def test_where_the_champion_has_changed_training_begins_anew(shop: Shop, caplog:
     registry.add(shop.home / "other", "other")
     registry.promote(Champion(number=1, model_version="other", change="promote", changed_at=0, gate={}))
 
-    assert shop.ground_of_another() == LATER
+    assert shop.cut_of_another() == LATER
     assert "the champion has changed" in caplog.text
 
 
@@ -119,10 +119,10 @@ def test_a_training_that_has_too_little_to_begin_is_not_unfinished(tmp_path: Pat
     with pytest.raises(NotEnoughData):
         shop.train(small.NOW)
 
-    assert Unfinished(tmp_path / "checkpoints" / SHOP).ground() is None
+    assert Unfinished(tmp_path / "checkpoints" / SHOP).inputs() is None
 
 
-def test_a_training_that_diverged_is_not_gone_on_with(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_diverged_is_not_resumed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverge(losses: list[float]) -> None:
         raise TrainingDiverged(f"the loss is {losses[-1]}")
 
@@ -130,7 +130,7 @@ def test_a_training_that_diverged_is_not_gone_on_with(shop: Shop, monkeypatch: p
     with pytest.raises(TrainingDiverged):
         shop.train(small.NOW)
 
-    assert Unfinished(shop.home / "checkpoints" / SHOP).ground() is None
+    assert Unfinished(shop.home / "checkpoints" / SHOP).inputs() is None
 
 
 def test_where_its_snapshots_are_gone_training_begins_anew(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
@@ -139,7 +139,7 @@ def test_where_its_snapshots_are_gone_training_begins_anew(shop: Shop, caplog: p
     shop.interrupted()
     open_catalog(shop.lake).load_table((SHOP, "interactions")).maintenance.expire_snapshots().by_id(first).commit()
 
-    assert shop.ground_of_another() == LATER
+    assert shop.cut_of_another() == LATER
     assert "let go of its snapshots of interactions" in caplog.text
 
 
@@ -147,5 +147,5 @@ def test_what_cannot_be_read_is_no_unfinished_training(shop: Shop, caplog: pytes
     shop.interrupted()
     (shop.home / "checkpoints" / SHOP / "training.json").write_bytes(b"{")
 
-    assert shop.ground_of_another() == LATER
+    assert shop.cut_of_another() == LATER
     assert "cannot be read" in caplog.text

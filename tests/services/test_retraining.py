@@ -32,17 +32,8 @@ from services.quality.compare import Ground, compare
 from streaming.namespace import Namespace
 
 NAMESPACE = Namespace("shop")
-CUT = small.NOW - small.DAY_MS + 17 * 60_000  # three of each user's twenty events are later
-SETTINGS = {
-    "FLYWHEEL_NAMESPACE": NAMESPACE,
-    "FLYWHEEL_MODEL__SEED": str(small.SEED),
-    "FLYWHEEL_MODEL__NORM_LIMIT": "0.001",
-    **{
-        f"FLYWHEEL_MODEL__{section.upper()}__{name.upper()}": json.dumps(value)
-        for section in ("retrieval", "ranking")
-        for name, value in getattr(small.SETTINGS, section).model_dump(exclude_unset=True).items()
-    },
-}
+CUT = small.CUT
+SETTINGS = {"FLYWHEEL_NAMESPACE": NAMESPACE, "FLYWHEEL_MODEL__NORM_LIMIT": "0.001", **small.variables()}
 MODEL = small.SETTINGS
 REASON = "the lake is small"
 

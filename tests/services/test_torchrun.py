@@ -19,14 +19,12 @@ from streaming.embedded.ports import choose_port
 from streaming.namespace import Namespace
 
 NAMESPACE = Namespace("shop")
-NODES, SECTIONS = 2, ("retrieval", "ranking")
-CUT = small.NOW - small.DAY_MS + 17 * 60_000  # three of each user's twenty events are later
+NODES = 2
 
 
 def variables(home: Path, shared: Path) -> dict[str, str]:
     """The settings of a pod: a home of its own, and a lake and a registry for all."""
     lake = LakeSettings().under(shared)
-    sections = {section: getattr(small.SETTINGS, section).model_dump(exclude_unset=True) for section in SECTIONS}
     return {
         **without_settings(),
         "OMP_NUM_THREADS": "1",
@@ -36,12 +34,7 @@ def variables(home: Path, shared: Path) -> dict[str, str]:
         "FLYWHEEL_LAKE__URI": str(lake.uri),
         "FLYWHEEL_LAKE__WAREHOUSE": str(lake.warehouse),
         "FLYWHEEL_MODEL__ARTIFACTS": str(shared / "models"),
-        "FLYWHEEL_MODEL__SEED": str(small.SEED),
-        **{
-            f"FLYWHEEL_MODEL__{section.upper()}__{name.upper()}": json.dumps(value)
-            for section, values in sections.items()
-            for name, value in values.items()
-        },
+        **small.variables(),
     }
 
 
@@ -49,7 +42,7 @@ def test_two_machines_train_one_model_together(tmp_path: Path) -> None:
     write_lake(tmp_path, NAMESPACE, small.lake_tables())
     programs = Path(sys.executable).parent
     meeting = ["--master-addr=127.0.0.1", f"--master-port={choose_port(None, 'a test')}"]
-    until = datetime.fromtimestamp(CUT / 1000, UTC).isoformat()
+    until = datetime.fromtimestamp(small.CUT / 1000, UTC).isoformat()
     command = ["--no-python", "--nproc-per-node=1", str(programs / "flywheel"), "train", "--until", until, "--json"]
     homes = [tmp_path / f"pod{node}" for node in range(NODES)]
     pods = []
@@ -76,4 +69,4 @@ def test_two_machines_train_one_model_together(tmp_path: Path) -> None:
     (trained,) = json.loads((homes[0] / "said").read_text())
     assert (homes[1] / "said").read_text() == "", "the first process alone speaks"
     assert Registry(str(tmp_path / "models"), NAMESPACE).versions() == [trained["version"]]
-    assert trained["trained_until"] == CUT
+    assert trained["trained_until"] == small.CUT

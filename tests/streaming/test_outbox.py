@@ -19,6 +19,7 @@ from streaming.codec import decode
 from streaming.config import KafkaSettings, client_options
 from streaming.events import Event, Interaction, ItemRemoved, ItemUpserted, Kind, RecordsAcknowledged
 from streaming.namespace import Namespace
+from streaming.newest_last import NewestLast
 from streaming.outbox import Delivery, Outbox, Outcome
 from streaming.producer import EventProducer
 from streaming.records import Record, records_of
@@ -249,13 +250,23 @@ def said_of(broker: KafkaSettings, topics: Topics) -> dict[str, list[str | None]
     return found
 
 
+def spool_all(topics: Topics, folder: Path, events: Sequence[Event]) -> None:
+    away = outbox(NOWHERE, topics, place(folder))
+    send_all(away, events, Outcome.SPOOLED)
+    away.stop(0)
+
+
+def drain(broker: KafkaSettings, topics: Topics, spool: SpoolPlace) -> None:
+    back = outbox(broker, topics, spool)
+    wait_until(lambda: back.direct)
+    back.stop(10)
+
+
 def test_a_newer_state_that_others_sent_is_the_last_again_after_an_older_one_was_drained(
     broker: KafkaSettings, topics: Topics, tmp_path: Path
 ) -> None:
-    away = outbox(NOWHERE, topics, place(tmp_path))
     old = [item("changed", 1), item("removed", 1), item("own", 1), removal("back", 1), item("newer", 5), item("own", 3)]
-    send_all(away, old, Outcome.SPOOLED)
-    away.stop(0)
+    spool_all(topics, tmp_path, old)
     other = outbox(broker, topics, None)
     wait_until(lambda: other.direct)
     send_all(
@@ -265,9 +276,7 @@ def test_a_newer_state_that_others_sent_is_the_last_again_after_an_older_one_was
     )
     other.stop(10)
 
-    back = outbox(broker, topics, an_hour_later(tmp_path))
-    wait_until(lambda: back.direct)
-    back.stop(10)
+    drain(broker, topics, an_hour_later(tmp_path))
 
     assert said_of(broker, topics) == {
         "changed": ["changed2", "changed1", "changed2"],
@@ -281,22 +290,14 @@ def test_a_newer_state_that_others_sent_is_the_last_again_after_an_older_one_was
     assert told_offsets(broker, topics)[topics.items, 0] == [*range(sent)]
 
 
-def spooled_before(topics: Topics, folder: Path, events: Sequence[Event]) -> None:
-    away = outbox(NOWHERE, topics, place(folder))
-    send_all(away, events, Outcome.SPOOLED)
-    away.stop(0)
-
-
 def test_what_compaction_has_left_of_a_removal_is_the_last_again_too(
     broker: KafkaSettings, topics: Topics, tmp_path: Path
 ) -> None:
     with closing(EventProducer(broker, topics)) as producer:
         producer.deliver([(Record(topics.items, b"gone", None), None)])
     now = time.time_ns() // 1_000_000
-    spooled_before(topics, tmp_path, [item("gone", 1), item("gone", 2), item("again", now)])
-    back = outbox(broker, topics, an_hour_later(tmp_path))
-    wait_until(lambda: back.direct)
-    back.stop(10)
+    spool_all(topics, tmp_path, [item("gone", 1), item("gone", 2), item("again", now)])
+    drain(broker, topics, an_hour_later(tmp_path))
     assert said_of(broker, topics) == {"gone": [None, "gone1", "gone2", None], "again": [f"again{now}"]}
 
 
@@ -307,10 +308,8 @@ def test_states_that_waited_but_a_moment_are_not_looked_up(
         raise AssertionError("this takes longer than the moment")
 
     monkeypatch.setattr("streaming.draining.NewestLast", refuse)
-    spooled_before(topics, tmp_path, [item("i", 1)])
-    back = outbox(broker, topics, place(tmp_path))
-    wait_until(lambda: back.direct)
-    back.stop(10)
+    spool_all(topics, tmp_path, [item("i", 1)])
+    drain(broker, topics, place(tmp_path))
     assert said_of(broker, topics) == {"i": ["i1"]}
 
 
@@ -324,11 +323,9 @@ def test_states_that_may_not_be_read_are_drained_all_the_same(
     def refuse(*_args: object) -> None:
         raise TopicAuthorizationFailedError(topics.items)
 
-    monkeypatch.setattr("streaming.draining.NewestLast", refuse)
-    spooled_before(topics, tmp_path, [item("i", 1)])
-    back = outbox(broker, topics, an_hour_later(tmp_path))
-    wait_until(lambda: back.direct)
-    back.stop(10)
+    monkeypatch.setattr(NewestLast, "misplaced", refuse)
+    spool_all(topics, tmp_path, [item("i", 1)])
+    drain(broker, topics, an_hour_later(tmp_path))
     assert said_of(broker, topics) == {"i": ["i1"]}
     assert "may stand behind newer ones" in caplog.text
 
@@ -336,7 +333,7 @@ def test_states_that_may_not_be_read_are_drained_all_the_same(
 def test_states_that_kafka_does_not_take_hold_up_nothing_else_that_was_spooled(
     broker: KafkaSettings, topics: Topics, tmp_path: Path
 ) -> None:
-    spooled_before(topics, tmp_path, [item("i", 1), click(1), item("j", 1), click(2)])
+    spool_all(topics, tmp_path, [item("i", 1), click(1), item("j", 1), click(2)])
     delete_topic(broker, topics.items)
     back = outbox(broker, topics, an_hour_later(tmp_path))
     wait_until(lambda: back.fill.records == 2)
